@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A U-ViT on a folder of your own images, at 64, 128, 256 or 512 pixels.
+
+  python -m scripts.prepare_images --images=/photos --out=/prepared
+  python -m experiments.train --config=configs/images.py:128 \
+    --config.data.data_dir=/prepared --workdir=runs/photos
+
+With classes if the folder has them. Hardware: one GPU of 24 GB or more. Time
+and expected quality: not yet run. If the folder has no test split, the last 5 %
+of train are held out: --config.data.eval_split="train[95%:]" and
+--config.data.split="train[:95%]" are the default; with one, name it.
+"""
+
+from configs import common
+
+PATCHING = {64: "none", 128: "none", 256: "dwt_1", 512: "dwt_2"}
+
+
+def get_config(arg="64"):
+  sizes = [str(size) for size in PATCHING]
+  if arg not in sizes:
+    raise ValueError(
+      f"configs/images.py:{arg}: the argument is an image size among "
+      f"{', '.join(sizes)}, such as configs/images.py:64"
+    )
+  size = int(arg)
+  config = common.get_config()
+  config.data.update(
+    name="folder",
+    split="train[:95%]",
+    eval_split="train[95%:]",
+    image_size=size,
+  )
+  config.model = dict(
+    name="uvit",
+    base_channels=64,
+    emb_channels=512,
+    channel_multiplier=(1, 2, 4, 8),  # the transformer is 512 wide
+    num_res_blocks=(2, 2, 2),
+    num_transformer_blocks=12,
+    num_heads=8,
+    transformer_dropout=0.2,
+    logsnr_input_type="linear",
+    patching=PATCHING[size],
+    num_classes=common.placeholder(int),  # None: that of the folder
+    remat=False,
+    dtype="bfloat16",
+  )
+  config.schedule.update(ref_at_noise=32.0, ref_at_data=32.0)
+  if size >= 512:
+    config.objective.multiscale_base = 32
+  config.optim.update(lr=2e-4, warmup_steps=2_000)
+  config.train.update(
+    batch_size=64,
+    total_steps=100_000,
+    ema_decay=0.9995,
+    checkpoint_every_steps=2_000,
+    sample_every_steps=2_000,
+  )
+  config.sample.update(method="dpmpp_2m", num_steps=50, guidance_scale=1.5)
+  config.eval.update(batch_size=64, num_samples=1_000)
+  return config

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures a checkpoint and appends the numbers, with their protocol.
+
+  python -m experiments.evaluate --workdir=runs/digits
+
+On any data: the held-out loss by bin of log-SNR, with the averaged parameters.
+On digits also the quality of samples, see `digits_quality`. One line is
+appended to --results, from which scripts.tables makes the README's table.
+"""
+
+import json
+import pathlib
+
+from absl import flags
+import jax
+import numpy as np
+
+from experiments import cli
+from experiments import digits_quality
+from experiments import sample
+from experiments import workdir as workdir_lib
+from simple_diffusion import build
+from simple_diffusion import data
+from simple_diffusion import objective
+
+_RESULTS = flags.DEFINE_string(
+  "results",
+  None,
+  "File to append to; default: experiments/results/<data set>.jsonl.",
+)
+
+# Edges of the bins of log-SNR, wide enough for every schedule of the paper.
+LOGSNR_EDGES = tuple(range(-12, 13, 3))
+
+
+def make_loss_fn(config, network):
+  """loss_fn(params, batch, logsnr, rng) -> {"eps_mse": [B], "v_mse": [B]}."""
+  schedule = build.make_schedule(config)
+
+  def loss_fn(params, batch, logsnr, rng):
+    x = batch["image"]
+    _, metrics = objective.diffusion_loss(
+      x,
+      jax.random.normal(rng, x.shape),
+      schedule.time(logsnr),
+      batch["label"],
+      predict_fn=lambda z, logsnr, labels: network.apply(
+        {"params": params}, z, logsnr, labels
+      ),
+      schedule=schedule,
+      **config.objective,
+    )
+    return metrics
+
+  return jax.jit(loss_fn)
+
+
+def held_out_loss(config, network, params, source, *, seed=0):
+  """Mean eps- and v-MSE of a source, each image once in each bin of log-SNR.
+
+  Within a bin the log-SNRs are uniform. The noise depends on the seed, the bin
+  and the image's place only.
+  """
+  loss_fn = make_loss_fn(config, network)
+  stream = data.make_eval_stream(
+    source,
+    batch_size=min(config.eval.batch_size, len(source)),
+    image_size=config.data.image_size,
+    num_channels=config.data.num_channels,
+    crop="squash" if config.data.crop == "squash" else "center",
+  )
+  bins = []
+  for low, high in zip(LOGSNR_EDGES, LOGSNR_EDGES[1:], strict=False):
+    totals, count = {"eps_mse": 0.0, "v_mse": 0.0}, 0
+    for i, batch in enumerate(data.iterate(stream)):
+      mask = batch.pop("mask")
+      rng = jax.random.fold_in(jax.random.key(seed), i)
+      rng_logsnr, rng_noise = jax.random.split(jax.random.fold_in(rng, low))
+      logsnr = jax.random.uniform(
+        rng_logsnr, mask.shape, minval=low, maxval=high
+      )
+      losses = jax.device_get(loss_fn(params, batch, logsnr, rng_noise))
+      for name, values in losses.items():
+        totals[name] += float(values[mask].sum(dtype=np.float64))
+      count += int(mask.sum())
+    means = {name: total / count for name, total in totals.items()}
+    bins.append({"logsnr": [low, high], **means})
+  return bins
+
+
+def images_and_labels(config, source):
+  """All of a small source: float32 [N, H, W, C] in [-1, 1] and labels [N]."""
+  stream = data.make_eval_stream(
+    source,
+    batch_size=len(source),
+    image_size=config.data.image_size,
+    num_channels=config.data.num_channels,
+  )
+  return stream[0]["image"], stream[0]["label"]
+
+
+def main(_):
+  workdir = flags.FLAGS.workdir
+  seed = flags.FLAGS.seed
+  with cli.user_errors():
+    config, network, params, step = sample.load(workdir, flags.FLAGS.step)
+    sources = {
+      split: data.make_source(
+        name=config.data.name,
+        split=config.data[split],
+        data_dir=config.data.data_dir,
+      )
+      for split in ("split", "eval_split")
+    }
+    results = pathlib.Path(
+      _RESULTS.value or f"experiments/results/{config.data.name}.jsonl"
+    )
+    results.parent.mkdir(parents=True, exist_ok=True)
+
+  bins = held_out_loss(
+    config, network, params, sources["eval_split"], seed=seed
+  )
+  for row in bins:
+    print(
+      "log-SNR {:>4} to {:>3}: eps-MSE {:.4f}, v-MSE {:.4f}".format(
+        *row["logsnr"], row["eps_mse"], row["v_mse"]
+      )
+    )
+  record = {
+    "config": json.loads((pathlib.Path(workdir) / "config.json").read_text()),
+    "checkpoint_step": step,
+    "ema_decay": config.train.ema_decay,
+    "held_out_loss": bins,
+  }
+  if config.data.name == "digits":
+    n = config.eval.num_samples
+    labels = sample.labels_for(n, config.model.num_classes, None)
+    samples = sample.make_images(
+      config,
+      network,
+      params,
+      labels=labels,
+      seed=seed,
+      batch_size=config.eval.batch_size,
+    )
+    quality = digits_quality.measure(
+      samples,
+      labels,
+      images_and_labels(config, sources["split"]),
+      images_and_labels(config, sources["eval_split"]),
+    )
+    for name, value in quality.items():
+      print(f"{name}: {value:.4f}")
+    heun = config.sample.method == "heun"
+    record["samples"] = {
+      "num_samples": n,
+      "seed": seed,
+      "num_network_evaluations": config.sample.num_steps * (1 + heun) - heun,
+      **config.sample.to_dict(),
+      **quality,
+    }
+  record["environment"] = workdir_lib.environment()
+  with open(results, "a") as file:
+    file.write(json.dumps(record) + "\n")
+  print(f"appended to {results}")
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["workdir"])
+  cli.run(main)

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Grids of images as PNG files."""
+
+import math
+import pathlib
+
+import numpy as np
+import PIL.Image
+
+from simple_diffusion import images
+
+
+def save_grid(
+  path: pathlib.Path, batch: np.ndarray, *, num_columns: int
+) -> None:
+  """Writes float images [N, H, W, C] in [-1, 1] in rows, a pixel apart.
+
+  Images below 64 pixels are enlarged by repetition, so that a person sees
+  them.
+  """
+  pixels = images.to_uint8(batch)
+  n, h, w, c = pixels.shape
+  enlarge = max(1, 64 // h)
+  pixels = pixels.repeat(enlarge, axis=1).repeat(enlarge, axis=2)
+  h, w = h * enlarge + 1, w * enlarge + 1
+  num_rows = math.ceil(n / num_columns)
+  canvas = np.zeros((num_rows * h + 1, num_columns * w + 1, c), np.uint8)
+  for i, image in enumerate(pixels):
+    top, left = divmod(i, num_columns)
+    top, left = top * h + 1, left * w + 1
+    canvas[top : top + h - 1, left : left + w - 1] = image
+  path.parent.mkdir(parents=True, exist_ok=True)
+  PIL.Image.fromarray(canvas.squeeze(-1) if c == 1 else canvas).save(path)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run's folder: which config it belongs to, and what it was run with."""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+
+import jax
+import ml_collections
+
+# Settings that may change between two starts of one run: they touch neither
+# the parameters' path nor the record's shape.
+MUTABLE = (
+  "data.data_dir",
+  "data.num_threads",
+  "sample",
+  "train.total_steps",
+  "train.keep_checkpoints",
+  "train.sample_every_steps",
+)
+
+
+def _flatten(tree, prefix=""):
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      yield from _flatten(value, f"{prefix}{key}.")
+    else:
+      yield f"{prefix}{key}", value
+
+
+def _is_mutable(key):
+  return any(key == name or key.startswith(name + ".") for name in MUTABLE)
+
+
+def _differences(old, new):
+  old, new = dict(_flatten(old)), dict(_flatten(new))
+  for key in sorted(old.keys() | new.keys()):
+    if old.get(key) != new.get(key) and not _is_mutable(key):
+      yield f"config.{key} is {old.get(key)!r} there, {new.get(key)!r} here"
+
+
+def write_json(path: pathlib.Path, content) -> None:
+  """Writes a file whole or not at all."""
+  temporary = path.with_name(path.name + ".tmp")
+  temporary.write_text(json.dumps(content, indent=2) + "\n")
+  os.replace(temporary, path)
+
+
+def claim(workdir: str, config: ml_collections.ConfigDict) -> pathlib.Path:
+  """Makes the folder, or checks that it is a run of this config.
+
+  Writes config.json and environment.json.
+
+  Raises:
+    PermissionError: if the folder can't be written to.
+    ValueError: if it holds a run of another config.
+  """
+  path = pathlib.Path(workdir)
+  content = json.loads(config.to_json(sort_keys=True))
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    if (path / "config.json").exists():
+      old = json.loads((path / "config.json").read_text())
+      if differences := list(_differences(old, content)):
+        raise ValueError(
+          f"--workdir={workdir} holds a run of another config: "
+          f"{'; '.join(differences)}. Use another --workdir, or the same config"
+        )
+    write_json(path / "config.json", content)
+    write_json(path / "environment.json", environment())
+  except OSError as error:
+    raise PermissionError(
+      f"--workdir={workdir} can't be written to ({error.strerror}); choose a "
+      "folder of your own"
+    ) from error
+  return path
+
+
+def load_config(workdir: str) -> ml_collections.ConfigDict:
+  """The config that a run was started with; executes none of its code.
+
+  Raises:
+    FileNotFoundError: if the folder holds no run.
+  """
+  path = pathlib.Path(workdir) / "config.json"
+  if not path.exists():
+    raise FileNotFoundError(
+      f"{path} does not exist: train first, or check --workdir"
+    )
+  return ml_collections.ConfigDict(json.loads(path.read_text()))
+
+
+def git_sha() -> str | None:
+  """The commit of the code that runs, "-dirty" if it was changed since."""
+  root = pathlib.Path(__file__).parent.parent
+  command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+  command += ["--abbrev=12", "--exclude=*"]
+  try:
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+  except (OSError, subprocess.CalledProcessError):
+    return None
+  return done.stdout.strip()
+
+
+def environment() -> dict:
+  """What a result depends on beside its config."""
+  packages = ("jax", "jaxlib", "flax", "optax", "numpy", "grain")
+  return {
+    "command": sys.argv,
+    "git_sha": git_sha(),
+    "python": platform.python_version(),
+    "versions": {name: importlib.metadata.version(name) for name in packages},
+    "devices": [device.device_kind for device in jax.devices()],
+    "num_processes": jax.process_count(),
+    "num_cores": os.cpu_count(),
+    "xla_flags": os.environ.get("XLA_FLAGS"),
+  }

@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+"""simple diffusion: end-to-end diffusion in pixel space (arXiv 2301.11093).
+
+Read in this order: `schedules` (how noisy), `diffusion` (the algebra of z_t),
+`objective` (what is minimised), `uvit` (what predicts), `sampler` (how images
+are made).
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a config's sections to the objects that they describe.
+
+A section's keys are the fields of what receives it, so a misspelt key fails at
+construction, naming itself.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from simple_diffusion import sampler
+from simple_diffusion import schedules
+from simple_diffusion import unet
+from simple_diffusion import uvit
+
+NETWORKS = {"uvit": uvit.SimpleUViT, "unet": unet.UNet}
+
+
+def _tuples(section):
+  """Flax modules must be hashable, and configs loaded from JSON have lists."""
+  return {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}
+
+
+def make_network(model):
+  """The network of config section `model`: `name` and the module's fields."""
+  fields = _tuples(model)
+  name, dtype = fields.pop("name"), fields.pop("dtype")
+  if name not in NETWORKS:
+    raise ValueError(
+      f"model.name={name!r}; the options are {', '.join(NETWORKS)}"
+    )
+  if dtype not in ("float32", "bfloat16"):
+    raise ValueError(
+      f"model.dtype={dtype!r}; the options are float32, bfloat16"
+    )
+  try:
+    return NETWORKS[name](dtype=jnp.dtype(dtype), **fields)
+  except TypeError as error:
+    raise ValueError(
+      f"config section model does not fit {name}: {error}"
+    ) from None
+
+
+def make_schedule(config) -> schedules.Schedule:
+  """The log-SNR schedule of config section `schedule` at the data's size."""
+  height, width, _ = image_shape(config)
+  return schedules.Schedule(image_size=min(height, width), **config.schedule)
+
+
+def make_optimizer(optim) -> optax.GradientTransformation:
+  """Clipped Adam with linear warm-up and decoupled weight decay.
+
+  Args:
+    optim: config section with lr, warmup_steps, b1, b2, eps, weight_decay,
+      max_grad_norm.
+  """
+  learning_rate = optax.linear_schedule(0.0, optim.lr, optim.warmup_steps)
+  return optax.chain(
+    optax.clip_by_global_norm(optim.max_grad_norm),
+    optax.adamw(
+      learning_rate,
+      b1=optim.b1,
+      b2=optim.b2,
+      eps=optim.eps,
+      weight_decay=optim.weight_decay,
+    ),
+  )
+
+
+def abstract_params(network, image_shape: tuple[int, int, int]):
+  """Shapes and dtypes of a network's parameters, without computing them."""
+  inputs = (
+    jnp.zeros((1, *image_shape)),
+    jnp.zeros((1,)),
+    jnp.zeros((1,), jnp.int32),
+  )
+  return jax.eval_shape(network.init, jax.random.key(0), *inputs)["params"]
+
+
+def make_sample_fn(config, network, *, example=None):
+  """Compiled sample_fn(params, keys [B], labels [B]) -> images [B, H, W, C].
+
+  `example` is the sharding of keys and labels.
+
+  Everything else (method, steps, guidance) is config section `sample`; images
+  are float32 in [-1, 1].
+  """
+  num_classes = config.model.num_classes
+  options = dict(config.sample)
+  scale = options.pop("guidance_scale")
+  interval = options.pop("guidance_interval")
+  if scale != 1.0 and not num_classes:
+    raise ValueError(
+      f"sample.guidance_scale={scale} needs classes to guide towards, and "
+      "model.num_classes is 0; use guidance_scale=1"
+    )
+
+  def sample_fn(params, keys, labels):
+    def predict_fn(z, logsnr, labels):
+      return network.apply({"params": params}, z, logsnr, labels)
+
+    return sampler.sample(
+      keys,
+      labels,
+      predict_fn=sampler.guide(
+        predict_fn, scale=scale, interval=interval, null_cond=num_classes
+      ),
+      schedule=make_schedule(config),
+      prediction=config.objective.prediction,
+      image_shape=image_shape(config),
+      **options,
+    )
+
+  return jax.jit(sample_fn, in_shardings=(None, example, example))
+
+
+def image_shape(config) -> tuple[int, int, int]:
+  """(H, W, C) of the config's images."""
+  size = config.data.image_size
+  height, width = (size, size) if isinstance(size, int) else size
+  return height, width, config.data.num_channels

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints in a run's folder: saved in the background, complete or absent.
+
+Orbax writes a step to a temporary folder and renames it, so a killed save
+leaves the one before. One that was damaged later is never skipped silently:
+training on from an older step is the user's decision.
+"""
+
+import pathlib
+
+import jax
+import orbax.checkpoint as ocp
+
+
+def open_manager(workdir, *, keep: int) -> ocp.CheckpointManager:
+  """The manager of <workdir>/checkpoints, which keeps the newest `keep`."""
+  return ocp.CheckpointManager(
+    pathlib.Path(workdir).absolute() / "checkpoints",
+    options=ocp.CheckpointManagerOptions(max_to_keep=keep),
+  )
+
+
+def save(manager: ocp.CheckpointManager, step: int, state) -> None:
+  """Saves the tree `state`; returns once it is copied, not yet written."""
+  manager.save(step, args=ocp.args.StandardSave(state))
+
+
+def restore(manager: ocp.CheckpointManager, step: int, abstract_state):
+  """The state saved at `step`, laid out like abstract_state.
+
+  Args:
+    manager: see `open_manager`.
+    step: one of manager.all_steps().
+    abstract_state: a tree of jax.ShapeDtypeStruct with shardings.
+
+  Raises:
+    ValueError: if the checkpoint can't be read or has other shapes.
+  """
+  try:
+    return manager.restore(step, args=ocp.args.StandardRestore(abstract_state))
+  except Exception as error:  # Orbax and TensorStore raise many kinds.
+    raise _unreadable(manager, step, error) from error
+
+
+def restore_ema_params(workdir, abstract_params, step: int | None = None):
+  """The averaged parameters alone, of the newest or the given step.
+
+  Args:
+    workdir: a run's folder.
+    abstract_params: the network's parameters as jax.ShapeDtypeStruct.
+    step: None for the newest.
+
+  Returns:
+    The parameters on the first device, and their step.
+
+  Raises:
+    FileNotFoundError: if there is no such checkpoint.
+    ValueError: if it can't be read or has other shapes.
+  """
+  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  target = {
+    "ema_params": jax.tree.map(
+      lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding),
+      abstract_params,
+    )
+  }
+  directory = pathlib.Path(workdir).absolute() / "checkpoints"
+  if not directory.is_dir():
+    raise FileNotFoundError(
+      f"{directory} does not exist: train first, or check --workdir"
+    )
+  with ocp.CheckpointManager(
+    directory, item_handlers=ocp.PyTreeCheckpointHandler()
+  ) as manager:
+    steps = sorted(manager.all_steps())
+    if step is None and steps:
+      step = steps[-1]
+    if step not in steps:
+      raise FileNotFoundError(
+        f"{directory} has no checkpoint {'' if step is None else step}; it has "
+        f"{steps or 'none yet'}"
+      )
+    arguments = ocp.args.PyTreeRestore(
+      item=target,
+      restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+      partial_restore=True,
+    )
+    try:
+      return manager.restore(step, args=arguments)["ema_params"], step
+    except Exception as error:
+      raise _unreadable(manager, step, error) from error
+
+
+def _unreadable(manager, step, error):
+  others = sorted(set(manager.all_steps()) - {step})
+  remedy = (
+    f"move that folder away and rerun to go on from step {others[-1]}"
+    if others
+    else "there is no older one"
+  )
+  reason = str(error).strip().splitlines()[0][:200]
+  return ValueError(
+    f"checkpoint {manager.directory / str(step)} can't be read ({reason}); "
+    f"{remedy}"
+  )

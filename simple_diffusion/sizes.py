@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How large a network is: parameters and multiply-adds, without running it.
+
+Multiply-adds (MACs) of matrix products and convolutions, counted in the traced
+program: a scanned block counts once per iteration, which XLA's own cost
+analysis does not do. FLOPs are twice that.
+"""
+
+import collections
+import math
+
+import jax
+from jax.extend import core
+import jax.numpy as jnp
+
+
+def _eqn_macs(eqn):
+  match eqn.primitive.name:
+    case "dot_general":
+      (contracting, _), _ = eqn.params["dimension_numbers"]
+      lhs = eqn.invars[0].aval.shape
+      depth = math.prod(lhs[axis] for axis in contracting)
+    case "conv_general_dilated":
+      kernel = eqn.invars[1].aval.shape
+      spec = eqn.params["dimension_numbers"].rhs_spec
+      depth = math.prod(kernel) // kernel[spec[0]]
+    case _:
+      return 0
+  return depth * math.prod(eqn.outvars[0].aval.shape)
+
+
+def _count(jaxpr, times, scope, counts):
+  for eqn in jaxpr.eqns:
+    inner = f"{scope}/{eqn.source_info.name_stack}"
+    counts[inner] += times * _eqn_macs(eqn)
+    length = eqn.params.get("length", 1) if eqn.primitive.name == "scan" else 1
+    for sub in core.jaxprs_in_params(eqn.params):
+      _count(sub, times * length, inner, counts)
+
+
+def macs_by_scope(fn, *args) -> dict[str, int]:
+  """Multiply-adds of fn(*args) by Flax scope; args may be shapes."""
+  counts = collections.Counter()
+  _count(jax.make_jaxpr(fn)(*args).jaxpr, 1, "", counts)
+  return {scope: macs for scope, macs in counts.items() if macs}
+
+
+def size_table(network, image_shape: tuple[int, int, int]) -> str:
+  """A table of parameters and multiply-adds for each part of a network.
+
+  Args:
+    network: a module called as network(z, logsnr, labels).
+    image_shape: (H, W, C) of one image.
+
+  Returns:
+    Lines of text: a part, its parameters, its MACs for one image; the total.
+  """
+  z = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  logsnr = jax.ShapeDtypeStruct((1,), jnp.float32)
+  labels = jax.ShapeDtypeStruct((1,), jnp.int32)
+  variables = jax.eval_shape(
+    lambda *args: network.init(jax.random.key(0), *args), z, logsnr, labels
+  )
+  params = {
+    part: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+    for part, tree in variables["params"].items()
+  }
+  macs = collections.Counter()
+  scopes = macs_by_scope(network.apply, variables, z, logsnr, labels)
+  for scope, count in scopes.items():
+    # "/SimpleUViT/down_0_1/Conv_0" belongs to the part down_0_1.
+    macs[scope.split("/")[2]] += count
+  rows = [(part, params[part], macs[part]) for part in params]
+  rows.append(("total", sum(params.values()), sum(macs.values())))
+  lines = [f"{'part':<24}{'parameters':>16}{'MACs / image':>20}"]
+  lines += [f"{part:<24}{p:>16,}{m:>20,}" for part, p, m in rows]
+  return "\n".join(lines)
