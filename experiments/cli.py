@@ -10,21 +10,32 @@ import sys
 
 from absl import app
 from absl import flags
+from absl import logging
 import jax
 
 
 def _parse(argv):
   try:
-    return flags.FLAGS(argv)
-  except flags.Error as error:
-    message = str(error)
-  # ml_collections raises these for a key that a locked config does not have.
-  except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-    message = f"{error.args[0] if error.args else error}"
-  except ImportError as error:
-    message = f"the config can't be imported: {error}"
-  sys.stderr.write(f"error: {message}\n")
-  sys.exit(2)
+    rest = flags.FLAGS(argv)
+    if "config" in flags.FLAGS:
+      # A file that is not there speaks up only when the config is used.
+      _ = flags.FLAGS.config.keys
+    return rest
+  # ml_collections raises these for a key that a locked config does not have,
+  # and what a config raises when it does not know its argument.
+  except (flags.Error, AttributeError, OSError, ValueError) as error:
+    sys.stderr.write(f"error: {_innermost(error)}\n")
+    sys.exit(2)
+
+
+def _innermost(error) -> str:
+  """The message, without what wrappers put around it or a traceback."""
+  while error.args and isinstance(error.args[0], BaseException):
+    error = error.args[0]
+  message = str(error.args[0] if error.args else error)
+  if "Traceback" in message or "Failed loading config" in message:
+    return message.strip().splitlines()[-1].strip()
+  return " ".join(message.split())
 
 
 @contextlib.contextmanager
@@ -38,6 +49,18 @@ def user_errors():
 
 
 def run(main):
-  """Parses absl and JAX flags, then runs main(argv)."""
+  """Parses absl and JAX flags, then runs main(argv).
+
+  Libraries log at level info by the page: they are heard with --verbosity=0.
+  """
   jax.config.config_with_absl()
-  app.run(main, flags_parser=_parse)
+  flags.FLAGS.set_default("verbosity", logging.WARNING)
+
+  def main_or_message(argv):
+    try:
+      main(argv)
+    except FloatingPointError as error:  # A diverged run is no bug of ours.
+      sys.stderr.write(f"error: {error}\n")
+      sys.exit(1)
+
+  app.run(main_or_message, flags_parser=_parse)

@@ -10,7 +10,6 @@ record), tensorboard/, samples/ and checkpoints/.
 import time
 
 from absl import flags
-from absl import logging
 import jax
 import jax.numpy as jnp
 from ml_collections import config_flags
@@ -68,13 +67,9 @@ def first_not_finite(metrics, first_step):
   return None
 
 
-def grid_labels(num_images, num_classes):
-  """Labels [N] that go round the classes, so that a column is a class."""
-  return jnp.arange(num_images) % max(1, num_classes)
-
-
 def main(_):
   config, workdir = _CONFIG.value, _WORKDIR.value
+  t = config.train
 
   # -- Everything that the user can get wrong, before anything is compiled ----
   with cli.user_errors():
@@ -86,6 +81,7 @@ def main(_):
     if config.model.num_classes is None:
       config.model.num_classes = source.num_classes
     check(config, source, jax.device_count())
+    path = workdir_lib.check(workdir, config)
     network = build.make_network(config.model)
     schedule = build.make_schedule(config)
     optimizer = build.make_optimizer(config.optim)
@@ -97,21 +93,16 @@ def main(_):
       optimizer=optimizer,
       objective_options=dict(config.objective),
       num_classes=config.model.num_classes,
-      **{
-        name: config.train[name]
-        for name in (
-          "seed",
-          "ema_decay",
-          "label_dropout",
-          "times",
-          "accum_steps",
-        )
-      },
+      seed=t.seed,
+      ema_decay=t.ema_decay,
+      label_dropout=t.label_dropout,
+      times=t.times,
+      accum_steps=t.accum_steps,
     )
     stream = data.make_stream(
       source,
-      seed=config.train.seed,
-      batch_size=config.train.batch_size,
+      seed=t.seed,
+      batch_size=t.batch_size,
       image_size=config.data.image_size,
       num_channels=config.data.num_channels,
       crop=config.data.crop,
@@ -119,42 +110,46 @@ def main(_):
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )
-    stream[0]  # A broken or too small image speaks up here, not in a thread.
-    mesh = train.make_mesh()
-    replicated, by_example = train.shardings(mesh)
-    sample_fn = build.make_sample_fn(config, network, example=by_example)
-    path = workdir_lib.claim(workdir, config)
-  logging.info("%s\n%s", config, table)
+    replicated, by_example = train.shardings(train.make_mesh())
+
+    def init():
+      return train.init_state(
+        jax.random.key(t.seed),
+        network=network,
+        optimizer=optimizer,
+        image_shape=image_shape,
+      )
+
+    step_fn = jax.jit(
+      train_step,
+      in_shardings=(replicated, by_example),
+      out_shardings=(replicated, None),
+      donate_argnums=0,
+    )
+    divides = t.num_samples % jax.device_count() == 0
+    sample_fn = build.make_sample_fn(
+      config, network, example=by_example if divides else replicated
+    )
+    keys = sampler.keys_for(t.seed, jnp.arange(t.num_samples))
+    labels = jnp.arange(t.num_samples) % max(1, config.model.num_classes)
+    # Tracing finds what does not fit; reading finds a broken image.
+    abstract_state = train.with_sharding(jax.eval_shape(init), replicated)
+    step_fn.eval_shape(abstract_state, train.to_devices(stream[0], by_example))
+    sample_fn.eval_shape(abstract_state.ema_params, keys, labels)
+    workdir_lib.claim(path, config)
+  print(table)
 
   # -- State: new, or that of the newest checkpoint ---------------------------
-  def init():
-    return train.init_state(
-      jax.random.key(config.train.seed),
-      network=network,
-      optimizer=optimizer,
-      image_shape=image_shape,
-    )
-
-  manager = checkpoints.open_manager(path, keep=config.train.keep_checkpoints)
+  manager = checkpoints.open_manager(path, keep=t.keep_checkpoints)
   start_step = manager.latest_step() or 0
   if start_step:
     with cli.user_errors():
-      abstract_state = train.with_sharding(jax.eval_shape(init), replicated)
       state = checkpoints.restore(manager, start_step, abstract_state)
-    logging.info("resuming %s from step %d", workdir, start_step)
+    print(f"resuming {path} from step {start_step}")
   else:
     state = jax.jit(init, out_shardings=replicated)()
-  step_fn = jax.jit(
-    train_step,
-    in_shardings=(replicated, by_example),
-    out_shardings=(replicated, None),
-    donate_argnums=0,
-  )
 
   # -- The loop ---------------------------------------------------------------
-  t = config.train
-  keys = sampler.keys_for(t.seed, jnp.arange(t.num_samples))
-  labels = grid_labels(t.num_samples, config.model.num_classes)
   batches = data.iterate(
     stream, start_step=start_step, num_threads=config.data.num_threads
   )
@@ -226,7 +221,7 @@ def main(_):
         )
         window_start_s = time.perf_counter()
     manager.wait_until_finished()
-  logging.info("done: %s", path)
+  print(f"done: {path}")
 
 
 if __name__ == "__main__":

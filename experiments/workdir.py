@@ -8,6 +8,7 @@ import pathlib
 import platform
 import subprocess
 import sys
+import tempfile
 
 import jax
 import ml_collections
@@ -50,34 +51,42 @@ def write_json(path: pathlib.Path, content) -> None:
   os.replace(temporary, path)
 
 
-def claim(workdir: str, config: ml_collections.ConfigDict) -> pathlib.Path:
+def check(workdir: str, config: ml_collections.ConfigDict) -> pathlib.Path:
   """Makes the folder, or checks that it is a run of this config.
-
-  Writes config.json and environment.json.
 
   Raises:
     PermissionError: if the folder can't be written to.
     ValueError: if it holds a run of another config.
   """
   path = pathlib.Path(workdir)
-  content = json.loads(config.to_json(sort_keys=True))
   try:
     path.mkdir(parents=True, exist_ok=True)
-    if (path / "config.json").exists():
-      old = json.loads((path / "config.json").read_text())
-      if differences := list(_differences(old, content)):
-        raise ValueError(
-          f"--workdir={workdir} holds a run of another config: "
-          f"{'; '.join(differences)}. Use another --workdir, or the same config"
-        )
-    write_json(path / "config.json", content)
-    write_json(path / "environment.json", environment())
+    with tempfile.TemporaryFile(dir=path):
+      pass
   except OSError as error:
     raise PermissionError(
       f"--workdir={workdir} can't be written to ({error.strerror}); choose a "
       "folder of your own"
     ) from error
+  if (path / "config.json").exists():
+    old = json.loads((path / "config.json").read_text())
+    if differences := list(_differences(old, as_json(config))):
+      raise ValueError(
+        f"--workdir={workdir} holds a run of another config: "
+        f"{'; '.join(differences)}. Use another --workdir, or the same config"
+      )
   return path
+
+
+def claim(path: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+  """Writes config.json and environment.json."""
+  write_json(path / "config.json", as_json(config))
+  write_json(path / "environment.json", environment())
+
+
+def as_json(config: ml_collections.ConfigDict) -> dict:
+  """A config as plain JSON: tuples become lists."""
+  return json.loads(config.to_json(sort_keys=True))
 
 
 def load_config(workdir: str) -> ml_collections.ConfigDict:
