@@ -54,7 +54,7 @@ def run(main):
   Libraries log at level info by the page: they are heard with --verbosity=0.
   """
   jax.config.config_with_absl()
-  flags.FLAGS.set_default("verbosity", logging.WARNING)
+  logging.set_verbosity(logging.WARNING)
 
   def main_or_message(argv):
     try:

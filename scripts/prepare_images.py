@@ -9,12 +9,10 @@ command that trains on it.
 """
 
 import shlex
-import sys
 
-from absl import app
 from absl import flags
-from absl import logging
 
+from experiments import cli
 from simple_diffusion import folder
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder of images.")
@@ -33,30 +31,23 @@ _MIN_SIZE = flags.DEFINE_integer(
 )
 
 
-def main(argv):
-  if len(argv) > 1:
-    raise app.UsageError(f"unexpected arguments {argv[1:]}")
-  logging.set_verbosity(logging.WARNING)  # TFDS reports every shard.
-  try:
+def main(_):
+  with cli.user_errors():
     report = folder.prepare(
       _IMAGES.value,
       _OUT.value,
       on_broken=_ON_BROKEN.value,
       min_size=_MIN_SIZE.value,
     )
-  except (ValueError, OSError) as error:
-    print(f"prepare_images: {error}", file=sys.stderr)
-    return 2
   print(folder.format_report(report))
   out = shlex.quote(_OUT.value)
   print(
     f"prepared {out}; now train on it with\n"
     "  python -m experiments.train --config=configs/images.py:64"
-    f" --config.data.data_dir={out} --workdir=/tmp/run"
+    f" --config.data.data_dir={out} --workdir=runs/photos"
   )
-  return 0
 
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["images", "out"])
-  app.run(main)
+  cli.run(main)

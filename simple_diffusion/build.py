@@ -55,7 +55,9 @@ def make_optimizer(optim) -> optax.GradientTransformation:
     optim: config section with lr, warmup_steps, b1, b2, eps, weight_decay,
       max_grad_norm.
   """
-  learning_rate = optax.linear_schedule(0.0, optim.lr, optim.warmup_steps)
+  learning_rate = optim.lr
+  if optim.warmup_steps:  # Of 0 steps, Optax's schedule would stay at 0.
+    learning_rate = optax.linear_schedule(0.0, optim.lr, optim.warmup_steps)
   return optax.chain(
     optax.clip_by_global_norm(optim.max_grad_norm),
     optax.adamw(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The algebra of the Gaussian diffusion process, as functions of the log-SNR.
 
-Notation (arXiv 2301.11093, section 2; variance preserving):
+Notation (arXiv 2301.11093; variance preserving):
 
   z_t = alpha_t x + sigma_t eps,      eps ~ N(0, I)                       (1)
   alpha^2 = sigmoid(logsnr),  sigma^2 = sigmoid(-logsnr)                  (2)

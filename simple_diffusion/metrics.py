@@ -10,7 +10,7 @@ def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
 
     |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2)
 
-  (arXiv 1706.08500, eq. 6). With the features of FID's Inception it is FID;
+  (arXiv 1706.08500). With the features of FID's Inception it is FID;
   with any other it is not. It is biased upwards for few samples: compare at
   equal numbers only.
 

@@ -22,7 +22,7 @@ carried over by the exact identities
 
 `constant` with loss space eps is the objective of arXiv 2301.11093, the ELBO's
 weight replaced by one; with loss space v it is the `v_mse` of its U-ViT
-appendix. `elbo` is twice the ELBO per dimension (arXiv 2303.00848, eq. 10, has
+appendix. `elbo` is twice the ELBO per dimension (arXiv 2303.00848 has
 the half). `min_snr` is arXiv 2303.09556 and `sigmoid` arXiv 2410.19324, eq. 4.
 """
 
@@ -99,7 +99,7 @@ def mean_square(residual: jax.Array) -> jax.Array:
 
 
 def multiscale_mean_square(residual: jax.Array, *, base: int) -> jax.Array:
-  """The multiscale loss, arXiv 2301.11093 section 3.2, eq. (8).
+  """The multiscale loss, arXiv 2301.11093.
 
     sum over s in {base, 2 base, ..., d} of (1/s) mean (D_s[residual])^2
 
@@ -139,7 +139,7 @@ def stratified_times(rng: jax.Array, batch_size: int) -> jax.Array:
   """Times [B] that share one uniform offset: t_i = (u + i/B) mod 1.
 
   Each is uniform in [0, 1), together they cover it evenly, which lowers the
-  variance of the batch's loss (arXiv 2107.00630, appendix I.1).
+  variance of the batch's loss (arXiv 2107.00630, its low-discrepancy sampler (memory)).
   """
   return (jax.random.uniform(rng) + jnp.arange(batch_size) / batch_size) % 1
 

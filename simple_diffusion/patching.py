@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Invertible transforms that shrink an image before the network sees it.
 
-Simple diffusion (arXiv 2301.11093, section 3.3 and table 5) keeps feature maps
+Simple diffusion (arXiv 2301.11093, table 5) keeps feature maps
 small by exchanging space for channels at the network's two ends:
 
   "none"                    [B, H, W, C]

@@ -2,7 +2,7 @@
 """How noisy: log-SNR schedules in continuous time.
 
 t in [0, 1] is time (0 = data, 1 = noise) and logsnr(t) = log(alpha^2/sigma^2).
-Simple diffusion (arXiv 2301.11093, section 3.1) has one family:
+Simple diffusion (arXiv 2301.11093) has one family:
 
   logsnr(t) = logsnr_0(t) + 2 t     log(ref_at_noise / image_size)
                           + 2 (1-t) log(ref_at_data  / image_size)       (1)
@@ -150,7 +150,7 @@ def cosine(*, image_size: float, **bounds) -> Schedule:
 
 
 def shifted_cosine(*, image_size: float, ref: float, **bounds) -> Schedule:
-  """The cosine schedule moved by 2 log(ref / image_size), paper eq. (4)."""
+  """The cosine schedule moved by 2 log(ref / image_size)."""
   return Schedule(
     image_size=image_size, ref_at_noise=ref, ref_at_data=ref, **bounds
   )

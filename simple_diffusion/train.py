@@ -9,7 +9,6 @@ resumed run draws what the uninterrupted one would have drawn, on any number of
 devices.
 """
 
-import functools
 from typing import Any
 from typing import NamedTuple
 
@@ -167,6 +166,21 @@ def make_train_step(
     total, _ = jax.lax.scan(add, zeros, (parts, rngs))
     return jax.tree.map(lambda a: a / accum_steps, total)
 
+  def update(state, grads):
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    decay = ema_decay_at(state.step, ema_decay)
+    ema_params = jax.tree.map(
+      lambda ema, p: decay * ema + (1 - decay) * p, state.ema_params, params
+    )
+    return TrainState(
+      step=state.step + 1,
+      params=params,
+      ema_params=ema_params,
+      opt_state=opt_state,
+      halted=state.halted,
+    )
+
   def train_step(state, batch):
     x, labels = batch["image"], batch["label"]
     rng = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -177,24 +191,14 @@ def make_train_step(
     labels = jnp.where(hide, num_classes, labels)
 
     grads, metrics = accumulate(state.params, (x, eps, t, labels), rng_dropout)
-    metrics["grad_norm"] = optax.global_norm(grads)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    decay = ema_decay_at(state.step, ema_decay)
-    ema_params = jax.tree.map(
-      lambda ema, p: decay * ema + (1 - decay) * p, state.ema_params, params
-    )
-    proposed = TrainState(
-      step=state.step + 1,
-      params=params,
-      ema_params=ema_params,
-      opt_state=opt_state,
-      halted=jnp.bool_(False),
-    )
+    metrics["grad_norm"] = optax.tree.norm(grads)
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
-    halted = state.halted | ~finite
-    stay = state._replace(halted=halted)
-    state = jax.tree.map(functools.partial(jnp.where, halted), stay, proposed)
+    # A condition rather than a selection: XLA then updates in place.
+    state = jax.lax.cond(
+      state.halted | ~finite,
+      lambda: state._replace(halted=jnp.bool_(True)),
+      lambda: update(state, grads),
+    )
     return state, metrics
 
   return train_step

@@ -2,7 +2,7 @@
 """The U-Net of simple diffusion (arXiv 2301.11093, appendix B.1).
 
 Most blocks sit at 16x16, where features are small and kernels are large
-(section 3.3), and dropout starts there too (section 3.5). "12 + 13" blocks at
+(tables 1 and 4), and dropout starts there too (table 3). "12 + 13" blocks at
 a level are num_res_blocks = 12: the way up has one more, for the skip of the
 level's input.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The U-ViT of simple diffusion (arXiv 2301.11093, section 3.4, appendix B.2).
+"""The U-ViT of simple diffusion (arXiv 2301.11093, appendix B.2).
 
 A U-Net whose lowest level is a transformer, scaled up there and only there:
 
@@ -56,6 +56,7 @@ class Transformer(nn.Module):
   num_blocks: int
   num_heads: int
   dropout: float
+  scan_unroll: int
   remat: bool
   dtype: jnp.dtype
 
@@ -80,6 +81,7 @@ class Transformer(nn.Module):
       split_rngs={"params": True, "dropout": True},
       in_axes=(nn.broadcast, nn.broadcast),
       length=self.num_blocks,
+      unroll=self.scan_unroll,
     )
     h, _ = blocks(self.num_heads, self.dropout, self.dtype, name="blocks")(
       h, emb, train
@@ -104,6 +106,8 @@ class SimpleUViT(nn.Module):
     patching: see `patching`.
     num_classes: labels are 0 .. num_classes - 1, and num_classes for "none";
       with 0 they are ignored.
+    scan_unroll: transformer blocks per iteration of the loop over them; with 1
+      compile time does not grow with depth, more run faster on a CPU.
     remat: recompute each block in the backward pass, for memory.
     dtype: of the computation; parameters are float32.
 
@@ -121,6 +125,7 @@ class SimpleUViT(nn.Module):
   logsnr_input_type: str
   patching: str
   num_classes: int
+  scan_unroll: int = 1
   remat: bool = False
   dtype: jnp.dtype = jnp.float32
 
@@ -167,6 +172,7 @@ class SimpleUViT(nn.Module):
       self.num_transformer_blocks,
       self.num_heads,
       self.transformer_dropout,
+      self.scan_unroll,
       self.remat,
       self.dtype,
       name="transformer",

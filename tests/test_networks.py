@@ -68,6 +68,9 @@ UNET = PAPER_UNET.clone(
   dropout_from_resolution=4,
   num_classes=3,
 )
+ONE_LEVEL_UNET = UNET.clone(
+  channel_multiplier=(1,), num_res_blocks=(1,), dropout_from_resolution=8
+)
 NETWORKS = {"uvit": UVIT, "unet": UNET}
 every_network = pytest.mark.parametrize("name", NETWORKS)
 
@@ -85,6 +88,7 @@ def inputs(height=8, width=8, labels=(0, 1)):
   return jnp.float32(z), jnp.array([-1.0, 2.0]), jnp.array(labels)
 
 
+@functools.cache
 def param_shapes(network, *args):
   key = jax.eval_shape(lambda: jax.random.key(0))
   return jax.eval_shape(network.init, key, *(args or shapes()))
@@ -208,9 +212,9 @@ def test_macs_of_scans_and_grouped_convolutions():
   assert sum(macs.values()) == 25 * 8 * 9 * 2  # Two of four inputs each.
 
 
-@every_network
-def test_zero_at_initialisation(name):
-  init = jax.jit(NETWORKS[name].init_with_output, compiler_options=QUICK)
+@pytest.mark.parametrize("network", [UVIT, ONE_LEVEL_UNET])
+def test_zero_at_initialisation(network):
+  init = jax.jit(network.init_with_output, compiler_options=QUICK)
   output, _ = init(jax.random.key(0, impl="rbg"), *inputs())
   np.testing.assert_array_equal(output, np.zeros((2, 8, 8, 3)))
 
@@ -244,28 +248,33 @@ def test_conditions_change_the_output(name):
 @every_network
 def test_no_classes(name):
   network = NETWORKS[name].clone(num_classes=0)
-  assert "Embed_0" not in param_shapes(network)["params"]["conditioning"]
-  z, logsnr, labels = inputs()
-  variables = random_params(network)
-  a, b = (apply(network, variables, z, logsnr, k) for k in (labels, labels + 1))
-  np.testing.assert_array_equal(a, b)
+  variables = param_shapes(network)
+  assert "Embed_0" not in variables["params"]["conditioning"]
+  z, logsnr, _ = shapes()
+  assert (
+    jax.eval_shape(network.apply, variables, z, logsnr, None).shape == z.shape
+  )
 
 
 @every_network
-def test_bfloat16_computes_and_float32_stays(name):
+def test_bfloat16_computes_from_float32_to_float32(name):
   network = NETWORKS[name].clone(dtype=jnp.bfloat16)
   variables = param_shapes(network)
   assert {p.dtype for p in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
   for eqn in traced(network):
     if eqn.primitive.name in ("dot_general", "conv_general_dilated"):
       assert {v.aval.dtype for v in eqn.invars} == {jnp.dtype("bfloat16")}
-  args = inputs()
-  half = apply(network, random_params(network), *args)
-  full = apply(NETWORKS[name], random_params(network), *args)
-  assert half.dtype == jnp.float32
+  output = jax.eval_shape(network.apply, variables, *shapes())
+  assert output.dtype == jnp.float32
+
+
+def test_bfloat16_is_close_to_float32():
+  args = random_params(UVIT), *inputs()
+  half = apply(UVIT.clone(dtype=jnp.bfloat16), *args)
+  full = apply(UVIT, *args)
   # 8 bits of mantissa over a dozen layers.
-  assert np.abs(half - full).max() < 0.1 * np.abs(full).max()
-  assert np.abs(half - full).max() > 0
+  error = np.abs(half - full).max() / np.abs(full).max()
+  assert 1e-4 < error < 0.1
 
 
 @functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
@@ -281,12 +290,7 @@ def value_and_grad(network, variables, key, *args):
 
 @pytest.mark.parametrize(
   "network",
-  [
-    UVIT,
-    UNET.clone(
-      channel_multiplier=(1,), num_res_blocks=(1,), dropout_from_resolution=8
-    ),
-  ],
+  [UVIT, ONE_LEVEL_UNET],
 )
 def test_remat_is_the_same_function(network):
   # The values, the gradient and the dropped features.
@@ -301,11 +305,9 @@ def test_remat_is_the_same_function(network):
     atol=1e-4 * value,
   )
   other, _ = value_and_grad(network, args[0], other_key, *inputs())
-  assert abs(other - value) > 1e-2 * value
-  assert any(
-    "remat" in e.primitive.name or "checkpoint" in e.primitive.name
-    for e in traced(remat)
-  )
+  assert abs(other - value) > 1e-3 * value
+  names = {eqn.primitive.name for eqn in traced(remat)}
+  assert names & {"checkpoint", "remat", "remat2"}
 
 
 def test_depth_of_the_transformer_is_scanned():
@@ -335,7 +337,7 @@ def test_unet_drops_out_from_the_given_resolution():
   # One residual block down, two in the middle, two up at 4x4; one down and two
   # up at 8x8.
   low, high = [(2, 4, 4, 16)] * 5, [(2, 8, 8, 8)] * 3
-  for resolution, masks in ((0, []), (4, low), (7, low), (8, low + high)):
+  for resolution, masks in ((0, []), (7, low), (8, low + high)):
     network = UNET.clone(dropout_from_resolution=resolution)
     assert sorted(dropout_masks(network)) == masks
   assert dropout_masks(UNET, train=False) == []
@@ -357,10 +359,13 @@ def test_attention_is_at_the_given_resolutions():
   assert attending(4, 8) == at_4 | at_8
 
 
-@every_network
-@pytest.mark.parametrize("patching_name", PATCHINGS)
-def test_every_patching_on_wide_images(name, patching_name):
-  network = NETWORKS[name].clone(patching=patching_name)
+@pytest.mark.parametrize(
+  "network",
+  [UVIT.clone(patching=name) for name in PATCHINGS]
+  + [UNET.clone(patching="conv_4")],
+  ids=lambda network: f"{type(network).__name__}-{network.patching}",
+)
+def test_every_patching_on_wide_images(network):
   args = shapes(16, 32)
   output = jax.eval_shape(network.apply, param_shapes(network, *args), *args)
   assert output.shape == (2, 16, 32, 3)
@@ -370,15 +375,14 @@ def test_every_patching_on_wide_images(name, patching_name):
       assert set(eqn.params["lhs_dilation"]) == {1}
 
 
-@every_network
-def test_network_sees_patches_and_answers_in_patches(name):
+def test_network_sees_patches_and_answers_in_patches():
   # With the same parameters on patch(z) it answers patch(output).
-  network = NETWORKS[name]
-  patched = network.clone(patching="dwt_1")
+  patched = ONE_LEVEL_UNET.clone(patching="dwt_1")
   z, *conditions = inputs(16, 16)
   variables = random_params(patched, 16)
   output = apply(patched, variables, z, *conditions)
-  inner = apply(network, variables, patching.patch(z, "dwt_1"), *conditions)
+  patches = patching.patch(z, "dwt_1")
+  inner = apply(ONE_LEVEL_UNET, variables, patches, *conditions)
   np.testing.assert_allclose(
     output, patching.unpatch(inner, "dwt_1"), atol=1e-3
   )

@@ -222,9 +222,13 @@ def test_network_sees_the_noisy_images_log_snrs_and_condition():
 
 
 def test_multiscale_base_reaches_the_loss():
-  plain, _ = linear_loss(0.7)
-  multiscale, _ = linear_loss(0.7, multiscale_base=4)  # One scale, of 4 pixels.
-  np.testing.assert_allclose(multiscale, plain / 4, rtol=1e-5)
+  # 4x4 images: one scale of 4 pixels is the mean / 4; 2 pixels add to it.
+  (plain, _), (one, metrics), (two, _) = (
+    linear_loss(0.7, multiscale_base=base) for base in (None, 4, 2)
+  )
+  np.testing.assert_allclose(one, plain / 4, rtol=1e-5)
+  assert np.all(two > one)
+  np.testing.assert_allclose(metrics["eps_mse"], linear_loss(0.7)[1]["eps_mse"])
 
 
 @pytest.mark.parametrize(

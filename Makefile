@@ -1,0 +1,36 @@
+# `make demo` and `make test` work on a fresh machine with Python 3.11 or later.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test test-slow lint figures tables benchmark
+
+$(INSTALLED): setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: $(INSTALLED)  ## Train and sample digits on two CPU cores, in minutes.
+	$(BIN)/python -m experiments.train --config=configs/digits.py \
+	  --workdir=runs/digits
+
+test: $(INSTALLED)  ## The tests that take seconds each.
+	$(BIN)/python -m pytest
+
+test-slow: $(INSTALLED)  ## The tests that take minutes.
+	$(BIN)/python -m pytest -m slow
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+figures: $(INSTALLED)  ## The figures of the README and docs.
+	$(BIN)/python -m scripts.figures
+
+tables: $(INSTALLED)  ## The README's results, from experiments/results.
+	$(BIN)/python -m scripts.tables
+
+benchmark: $(INSTALLED)  ## The training step against plain code.
+	$(BIN)/python -m scripts.benchmark

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the README's tables from experiments/results/*.jsonl.
+
+  python -m scripts.tables
+
+Each table stands between <!-- table:NAME --> and <!-- /table:NAME -->; numbers
+come from the newest line of a file, and from nowhere else.
+"""
+
+import json
+import pathlib
+import re
+
+from absl import app
+
+ROOT = pathlib.Path(__file__).parent.parent
+RESULTS = ROOT / "experiments" / "results"
+
+# Unguided FID train/eval of arXiv 2301.11093, tables 6 and 7.
+PAPER_FID = (
+  ("U-ViT 2B, 128 x 128", "configs/imagenet.py:128,uvit", "1.94 / 3.23"),
+  ("U-ViT 2B, 256 x 256", "configs/imagenet.py:256,uvit", "2.77 / 3.75"),
+  ("U-ViT 2B, 512 x 512", "configs/imagenet.py:512,uvit", "3.54 / 4.53"),
+  ("U-Net, 128 x 128", "configs/imagenet.py:128,unet", "2.26 / 2.88"),
+  ("U-Net, 256 x 256", "configs/imagenet.py:256,unet", "3.76 / 3.71"),
+  ("U-Net, 512 x 512", "configs/imagenet.py:512,unet", "4.30 / 4.28"),
+  ("U-Net, 1024 x 1024", "configs/imagenet.py:1024,unet", "6.06 / -"),
+)
+
+
+def newest(name: str, **match) -> dict | None:
+  """The last record of a results file whose fields equal `match`."""
+  path = RESULTS / f"{name}.jsonl"
+  if not path.exists():
+    return None
+  records = [json.loads(line) for line in path.read_text().splitlines()]
+  records = [r for r in records if match.items() <= r.items()]
+  return records[-1] if records else None
+
+
+def _table(header, rows):
+  lines = [header, ["---"] * len(header), *rows]
+  return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def digits() -> str:
+  """Quality of the demo's samples."""
+  record = newest("digits")
+  if record is None:
+    return "Not yet run."
+  s = record["samples"]
+  protocol = (
+    f"{s['num_samples']:,} samples of step {record['checkpoint_step']:,} (EMA "
+    f"{record['ema_decay']}), {s['method']}, {s['num_steps']} steps "
+    f"({s['num_network_evaluations']} network evaluations), guidance "
+    f"{s['guidance_scale']}, seed {s['seed']}; "
+    f"commit {record['environment']['git_sha']}."
+  )
+  rows = [
+    (
+      "agreement of a classifier with the class asked for",
+      f"{s['class_agreement']:.1%}",
+      f"{s['classifier_accuracy']:.1%} (held-out digits)",
+    ),
+    (
+      "Frechet distance to held-out digits, in the classifier's features",
+      f"{s['frechet_samples']:.2f}",
+      f"{s['frechet_train']:.2f} (training digits)",
+    ),
+    (
+      "distance to the nearest training digit, median",
+      f"{s['nearest_samples']:.2f}",
+      f"{s['nearest_held_out']:.2f} (held-out digits)",
+    ),
+    (
+      "the same, first percentile",
+      f"{s['nearest_samples_p01']:.2f}",
+      f"{s['nearest_held_out_p01']:.2f} (held-out digits)",
+    ),
+  ]
+  header = ("digits, 8 x 8", "samples", "real data")
+  return f"{_table(header, rows)}\n\n{protocol}"
+
+
+def imagenet() -> str:
+  """The paper's rows, with the command of each."""
+  rows = [
+    (row, f"`--config={config}`", fid, "not yet run")
+    for row, config, fid in PAPER_FID
+  ]
+  header = ("ImageNet", "config", "paper: FID train / eval", "ours")
+  return _table(header, rows)
+
+
+def benchmark() -> str:
+  """The training step against plain code."""
+  record = newest("benchmark", benchmark="train_step")
+  if record is None:
+    return "Not yet run."
+  environment = record["environment"]
+  return (
+    f"Training step of `{record['config']}` against the same network written "
+    f"in the plainest way: {record['step_ratio']:.2f} of its time; waiting for "
+    f"data: {max(0.0, record['data_wait']):.1%} of the step "
+    f"({record['rounds']} alternations; {environment['devices'][0]}, "
+    f"{environment['num_cores']} cores, jax {environment['versions']['jax']})."
+  )
+
+
+def main(_):
+  readme = ROOT / "README.md"
+  text = readme.read_text()
+  for make in (digits, imagenet, benchmark):
+    name = make.__name__
+    pattern = rf"(<!-- table:{name} -->\n).*?(<!-- /table:{name} -->)"
+    if not re.search(pattern, text, re.DOTALL):
+      raise ValueError(f"README.md has no place for the table {name!r}")
+    content = make()
+    text = re.sub(
+      pattern,
+      lambda match, content=content: f"{match[1]}{content}\n{match[2]}",
+      text,
+      flags=re.DOTALL,
+    )
+  readme.write_text(text)
+  print(f"written: {readme}")
+
+
+if __name__ == "__main__":
+  app.run(main)
