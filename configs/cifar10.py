@@ -38,5 +38,5 @@ def get_config():
   config.train.update(
     batch_size=256, total_steps=200_000, ema_decay=0.9998, num_samples=100
   )
-  config.sample.update(method="heun", num_steps=50)
+  config.sample.update(method="heun", num_steps=50, spacing="logsnr")
   return config

@@ -68,6 +68,7 @@ def get_config():
   config.sample = dict(
     method="ancestral",  # or "ddim", "dpmpp_2m", "heun"
     num_steps=512,
+    spacing="time",  # or "logsnr", for few steps of the other methods
     gamma=0.2,  # log-variance interpolation of "ancestral"
     clip=True,  # x_hat to [-1, 1]
     guidance_scale=1.0,  # 1 + eta; 1 is none

@@ -49,6 +49,6 @@ def get_config():
     sample_every_steps=1_000,
     num_samples=100,
   )
-  config.sample.update(method="dpmpp_2m", num_steps=50)
+  config.sample.update(method="dpmpp_2m", num_steps=50, spacing="logsnr")
   config.eval.update(batch_size=250, num_samples=1_000)
   return config

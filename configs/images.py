@@ -57,6 +57,8 @@ def get_config(arg="64"):
     checkpoint_every_steps=2_000,
     sample_every_steps=2_000,
   )
-  config.sample.update(method="dpmpp_2m", num_steps=50, guidance_scale=1.5)
+  config.sample.update(
+    method="dpmpp_2m", num_steps=50, spacing="logsnr", guidance_scale=1.5
+  )
   config.eval.update(batch_size=64, num_samples=1_000)
   return config

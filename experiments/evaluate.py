@@ -8,6 +8,7 @@ On digits also the quality of samples, see `digits_quality`. One line is
 appended to --results, from which scripts.tables makes the README's table.
 """
 
+import itertools
 import json
 import pathlib
 
@@ -70,12 +71,12 @@ def held_out_loss(config, network, params, source, *, seed=0):
     crop="squash" if config.data.crop == "squash" else "center",
   )
   bins = []
-  for low, high in zip(LOGSNR_EDGES, LOGSNR_EDGES[1:], strict=False):
+  for index, (low, high) in enumerate(itertools.pairwise(LOGSNR_EDGES)):
     totals, count = {"eps_mse": 0.0, "v_mse": 0.0}, 0
     for i, batch in enumerate(data.iterate(stream)):
       mask = batch.pop("mask")
       rng = jax.random.fold_in(jax.random.key(seed), i)
-      rng_logsnr, rng_noise = jax.random.split(jax.random.fold_in(rng, low))
+      rng_logsnr, rng_noise = jax.random.split(jax.random.fold_in(rng, index))
       logsnr = jax.random.uniform(
         rng_logsnr, mask.shape, minval=low, maxval=high
       )

@@ -39,6 +39,9 @@ _BATCH_SIZE = flags.DEFINE_integer(
 )
 flags.DEFINE_enum("method", None, sampler.METHODS, "Sampler.")
 flags.DEFINE_integer("num_steps", None, "Sampling steps.", lower_bound=1)
+flags.DEFINE_enum(
+  "spacing", None, sampler.SPACINGS, "What the steps are uniform in."
+)
 flags.DEFINE_float("gamma", None, "Variance of the ancestral sampler.")
 flags.DEFINE_float("guidance_scale", None, "Guidance; 1 is none.")
 flags.DEFINE_list(
@@ -48,7 +51,7 @@ flags.DEFINE_list(
 
 def override_from_flags(config):
   """Lets the flags replace what the config's section `sample` says."""
-  names = ("method", "num_steps", "gamma", "guidance_scale")
+  names = ("method", "num_steps", "spacing", "gamma", "guidance_scale")
   for name in names:
     value = flags.FLAGS[name].value
     if value is not None:

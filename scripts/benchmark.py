@@ -13,6 +13,7 @@ absolute times on a shared machine mean little.
 """
 
 import json
+import math
 import pathlib
 import time
 
@@ -58,7 +59,7 @@ class PlainUViT(nn.Module):
     emb = nn.swish(emb)
 
     def norm(h):
-      return nn.GroupNorm(32)(h)
+      return nn.GroupNorm(math.gcd(32, h.shape[-1]))(h)
 
     def film(h, emb):
       scale, shift = jnp.split(nn.Dense(2 * h.shape[-1])(emb), 2, axis=-1)

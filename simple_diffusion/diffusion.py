@@ -164,10 +164,11 @@ def posterior(
   q(z_t | z_s), the largest an ancestral sampler uses.
   """
   logsnr_s, logsnr_t = jnp.asarray(logsnr_s), jnp.asarray(logsnr_t)
-  # log(1 - r): expm1 keeps small steps (r near 1) exact.
-  log_one_minus_r = jnp.log(-jnp.expm1(logsnr_t - logsnr_s))
+  # expm1 keeps small steps, r near 1, exact.
+  one_minus_r = -jnp.expm1(logsnr_t - logsnr_s)
+  log_one_minus_r = jnp.log(one_minus_r)
+  one_minus_r = broadcast_to_images(one_minus_r, z_t)
   r = broadcast_to_images(jnp.exp(logsnr_t - logsnr_s), z_t)
-  one_minus_r = broadcast_to_images(-jnp.expm1(logsnr_t - logsnr_s), z_t)
   alpha_s, _ = _levels(logsnr_s, z_t)
   alpha_t, _ = _levels(logsnr_t, z_t)
   return Posterior(

@@ -36,6 +36,11 @@ def upsample(h: jax.Array) -> jax.Array:
   return h.repeat(2, axis=1).repeat(2, axis=2)
 
 
+def maybe_remat(module, remat: bool, *, static_argnums=()):
+  """The module class, recomputing in the backward pass if `remat`."""
+  return nn.remat(module, static_argnums=static_argnums) if remat else module
+
+
 def require_poolable(h: jax.Array, num_poolings: int, patching: str) -> None:
   """Raises ValueError if the [B, H, W, C] maps cannot be halved that often."""
   height, width = h.shape[1:3]
@@ -57,7 +62,16 @@ def logsnr_features(
   "linear" maps [-20, 20] to [0, 1], "inv_cos" undoes the cosine schedule,
   t = atan(exp(-logsnr/2)) / (pi/2) (names of arXiv 2301.11093 appendix B; their
   formulas and the bounds of 20 as in the authors' earlier code (memory)).
+  Log-SNRs beyond 20, which shifted schedules reach in the last ten-thousandth
+  of the time, look like 20.
+
+  Raises:
+    ValueError: if channels is odd or below 4, or the type is not an option.
   """
+  if channels % 2 or channels < 4:
+    raise ValueError(
+      f"model.base_channels={channels} must be even and at least 4"
+    )
   logsnr = jnp.clip(logsnr.astype(jnp.float32), -20, 20)
   match input_type:
     case "linear":
@@ -210,9 +224,8 @@ class Head(nn.Module):
       self.out_channels * num_pixels,
       (3, 3),
       kernel_init=zeros,
-      dtype=self.dtype,
+      dtype=jnp.float32,
     )(h)
-    h = h.astype(jnp.float32)
     if factor:
       return patching_lib.depth_to_space(h, factor)
     return patching_lib.unpatch(h, self.patching)

@@ -78,12 +78,12 @@ def log_weight(
     "min_snr": jnp.minimum(logsnr, jnp.log(gamma)),
     "sigmoid": log_slope + bias + jax.nn.log_sigmoid(logsnr - bias),
   }[weighting]
-  log_x_mse_per_mse = {  # equation (2)
+  log_x_mse_over_mse = {  # equation (2)
     "eps": -logsnr,
     "v": jax.nn.log_sigmoid(-logsnr),
     "x": jnp.zeros_like(logsnr),
   }[loss_space]
-  return log_weight_on_x + log_x_mse_per_mse
+  return log_weight_on_x + log_x_mse_over_mse
 
 
 def average_pool(x: jax.Array, factor: int) -> jax.Array:
@@ -121,7 +121,7 @@ def multiscale_mean_square(residual: jax.Array, *, base: int) -> jax.Array:
   """
   height, width = residual.shape[1:3]
   d = min(height, width)
-  factor = d // base
+  factor = d // base if base > 0 else 0
   if factor * base != d or factor & (factor - 1) or max(height, width) % factor:
     raise ValueError(
       f"multiscale_base={base} does not reach {height}x{width} by doubling; "
@@ -139,7 +139,8 @@ def stratified_times(rng: jax.Array, batch_size: int) -> jax.Array:
   """Times [B] that share one uniform offset: t_i = (u + i/B) mod 1.
 
   Each is uniform in [0, 1), together they cover it evenly, which lowers the
-  variance of the batch's loss (arXiv 2107.00630, its low-discrepancy sampler (memory)).
+  variance of the batch's loss (arXiv 2107.00630's low-discrepancy sampler,
+  (memory)).
   """
   return (jax.random.uniform(rng) + jnp.arange(batch_size) / batch_size) % 1
 

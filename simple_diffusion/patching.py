@@ -6,7 +6,7 @@ small by exchanging space for channels at the network's two ends:
 
   "none"                    [B, H, W, C]
   "space_to_depth_<k>"      [B, H/k, W/k, k k C]
-  "dwt_1", "dwt_2"          [B, H/2, W/2, 4 C], [B, H/4, W/4, 16 C]
+  "dwt_1", "dwt_2", ...     [B, H/2, W/2, 4 C], [B, H/4, W/4, 16 C]
 
 The wavelet is LeGall's 5/3, lifted, in floating point and without rounding
 (memory, high confidence; golden values in the tests):
@@ -128,8 +128,8 @@ def _parse(name):
       if int(digits) >= 1:
         return kind, int(digits)
   raise ValueError(
-    f"patching={name!r}; the options are none, space_to_depth_<k>, dwt_1, "
-    "dwt_2, conv_<k>"
+    f"patching={name!r}; the options are none, space_to_depth_<k>, "
+    "dwt_<levels>, conv_<k>"
   )
 
 

@@ -33,7 +33,7 @@ class TrainState(NamedTuple):
     ema_params: their exponential moving average.
     opt_state: the optimizer's state.
     halted: bool, whether a non-finite loss or gradient was met; from then on
-      a step changes nothing.
+      step, params and ema_params stay as they are.
   """
 
   step: jax.Array
@@ -108,7 +108,8 @@ def make_train_step(
     A pure function. batch is {"image": float32 [B, H, W, C] in [-1, 1],
     "label": int32 [B]}; metrics are scalars of this step: loss, eps_mse,
     v_mse, and the norm of the gradient before it is clipped. If loss or norm
-    is not finite, the returned state is the given one, halted.
+    is not finite, the returned state is halted: its step, params and ema_params
+    are the given ones.
 
   Raises:
     ValueError: if `times` is not an option.
@@ -166,19 +167,23 @@ def make_train_step(
     total, _ = jax.lax.scan(add, zeros, (parts, rngs))
     return jax.tree.map(lambda a: a / accum_steps, total)
 
-  def update(state, grads):
+  def update(state, grads, halted):
+    # Selections on what goes in, not on the new state: XLA can then still
+    # write it over the old one.
+    grads = jax.tree.map(lambda g: jnp.where(halted, 0.0, g), grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    updates = jax.tree.map(lambda u: jnp.where(halted, 0.0, u), updates)
     params = optax.apply_updates(state.params, updates)
-    decay = ema_decay_at(state.step, ema_decay)
+    decay = jnp.where(halted, 1.0, ema_decay_at(state.step, ema_decay))
     ema_params = jax.tree.map(
       lambda ema, p: decay * ema + (1 - decay) * p, state.ema_params, params
     )
     return TrainState(
-      step=state.step + 1,
+      step=state.step + 1 - halted,
       params=params,
       ema_params=ema_params,
       opt_state=opt_state,
-      halted=state.halted,
+      halted=halted,
     )
 
   def train_step(state, batch):
@@ -193,13 +198,7 @@ def make_train_step(
     grads, metrics = accumulate(state.params, (x, eps, t, labels), rng_dropout)
     metrics["grad_norm"] = optax.tree.norm(grads)
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
-    # A condition rather than a selection: XLA then updates in place.
-    state = jax.lax.cond(
-      state.halted | ~finite,
-      lambda: state._replace(halted=jnp.bool_(True)),
-      lambda: update(state, grads),
-    )
-    return state, metrics
+    return update(state, grads, state.halted | ~finite), metrics
 
   return train_step
 

@@ -70,18 +70,17 @@ class UNet(nn.Module):
       "num_res_blocks", self.num_res_blocks, len(channels)
     )
     levels = list(zip(channels, self.num_res_blocks, strict=True))
-    res_block = nn.remat(layers.ResBlock, static_argnums=(3,))
-    if not self.remat:
-      res_block = layers.ResBlock
+    res_block = layers.maybe_remat(
+      layers.ResBlock, self.remat, static_argnums=(3,)
+    )
+    attention = layers.maybe_remat(layers.AttentionBlock, self.remat)
 
     def block(h, num_channels, name, *, attend=True):
       resolution = min(h.shape[1:3])
       rate = self.dropout * (resolution <= self.dropout_from_resolution)
       h = res_block(num_channels, rate, self.dtype, name=name)(h, emb, train)
       if attend and resolution in self.attn_resolutions:
-        h = layers.AttentionBlock(
-          self.num_heads, self.dtype, name=f"{name}_attention"
-        )(h)
+        h = attention(self.num_heads, self.dtype, name=f"{name}_attention")(h)
       return h
 
     emb = layers.Conditioning(

@@ -143,9 +143,9 @@ class SimpleUViT(nn.Module):
       "num_res_blocks", self.num_res_blocks, len(channels)
     )
     levels = list(zip(channels, self.num_res_blocks, strict=True))
-    res_block = nn.remat(layers.ResBlock, static_argnums=(3,))
-    if not self.remat:
-      res_block = layers.ResBlock
+    res_block = layers.maybe_remat(
+      layers.ResBlock, self.remat, static_argnums=(3,)
+    )
 
     emb = layers.Conditioning(
       self.base_channels,

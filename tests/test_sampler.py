@@ -132,20 +132,60 @@ def test_coefficients(logsnr_s, logsnr_t):
 
 @functools.partial(
   jax.jit,
-  static_argnames=("prediction", "num_steps", "method", "clip"),
+  static_argnames=(
+    "prediction",
+    "num_steps",
+    "method",
+    "spacing",
+    "schedule",
+    "clip",
+  ),
   compiler_options=QUICK,
 )
-def sample_gaussian(keys, *, prediction="v", clip=False, **options):
+def sample_gaussian(
+  keys,
+  *,
+  prediction="v",
+  spacing="time",
+  schedule=SCHEDULE,
+  clip=False,
+  **options,
+):
   return sampler.sample(
     keys,
     None,
     predict_fn=gaussian_predict_fn(prediction),
-    schedule=SCHEDULE,
+    schedule=schedule,
     prediction=prediction,
     image_shape=(32, 32, 1),
+    spacing=spacing,
     clip=clip,
     **options,
   )
+
+
+def test_spacing_under_a_shifted_schedule():
+  # The numbers of the module's docstring: uniform in time, the last steps are
+  # so long in log-SNR that samples are blurred posterior means.
+  keys = sampler.keys_for(0, jnp.arange(64))
+  shifted = schedules.shifted_cosine(image_size=512, ref=64)
+  std = {
+    spacing: sample_gaussian(
+      keys, num_steps=25, method="dpmpp_2m", spacing=spacing, schedule=shifted
+    ).std()
+    for spacing in sampler.SPACINGS
+  }
+  np.testing.assert_allclose(std["time"], 0.35, atol=0.02)
+  np.testing.assert_allclose(std["logsnr"], STD, atol=0.02)
+
+
+def test_grid():
+  uniform = sampler.logsnr_grid(SCHEDULE, num_steps=5, spacing="logsnr")
+  np.testing.assert_allclose(uniform, np.linspace(-15, 15, 6), atol=1e-3)
+  in_time = sampler.logsnr_grid(SCHEDULE, num_steps=2, spacing="time")
+  np.testing.assert_allclose(in_time, [-15, 0, 15], atol=1e-3)
+  with pytest.raises(ValueError, match="spacing='t'; the options are time"):
+    sampler.logsnr_grid(SCHEDULE, num_steps=5, spacing="t")
 
 
 @pytest.mark.parametrize(
@@ -218,6 +258,7 @@ def test_clip():
       image_shape=(4, 4, 1),
       num_steps=3,
       method="heun",
+      spacing="time",
       clip=clip,
     )
 
@@ -250,6 +291,7 @@ def test_traces_and_network_evaluations(method):
     image_shape=(2, 2, 1),
     num_steps=num_steps,
     method=method,
+    spacing="time",
   )
   images.block_until_ready()
   jax.effects_barrier()
@@ -271,6 +313,7 @@ def test_mistakes():
     schedule=SCHEDULE,
     prediction="x",
     image_shape=(2, 2, 1),
+    spacing="time",
   )
   keys = sampler.keys_for(0, jnp.arange(2))
   with pytest.raises(ValueError, match="'euler'; .* ancestral, ddim, dpmpp_2m"):

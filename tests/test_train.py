@@ -120,9 +120,7 @@ def test_one_step_by_hand():
   # And eps_hat = sigma z.
   eps_mse = ((eps - sigma * seen["z"]) ** 2).mean()
   np.testing.assert_allclose(metrics["eps_mse"], eps_mse, rtol=1e-4)
-  np.testing.assert_allclose(
-    metrics["grad_norm"], abs(2 * v.mean()), rtol=1e-4
-  )
+  np.testing.assert_allclose(metrics["grad_norm"], abs(2 * v.mean()), rtol=1e-4)
   w = 0.25 * 2 * v.mean()
   np.testing.assert_allclose(state.params["w"], w, rtol=1e-4)
   np.testing.assert_allclose(state.ema_params["w"], 0.9 * w, rtol=1e-4)
@@ -212,7 +210,8 @@ def test_optimizer_chain(warmup_steps):
   for i in range(8):
     scale = [0.01, 1, 30][i % 3]  # below, above and far above the clipping
     g = {k: scale * rng.normal(size=a.shape) for k, a in p.items()}
-    updates, state = optimizer.update(jax.tree.map(jnp.float32, g), state, params)
+    grads = jax.tree.map(jnp.float32, g)
+    updates, state = optimizer.update(grads, state, params)
     params = optax.apply_updates(params, updates)
 
     norm = np.sqrt(sum((a**2).sum() for a in g.values()))
@@ -339,24 +338,22 @@ def run_blocks(*, remat, accum_steps):
     make_step(network, optimizer, accum_steps=accum_steps),
     in_shardings=(replicated, by_example),
     out_shardings=(replicated, None),
-    donate_argnums=0,
     compiler_options=QUICK,
   )
 
-  def init():
-    state = train.init_state(
-      jax.random.key(0), network=network, optimizer=optimizer, image_shape=SHAPE
-    )
-    # The zeros of the last layers would hide the others' gradients.
-    leaves, treedef = jax.tree.flatten(state.params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    leaves = [
-      leaf + 0.1 * jax.random.normal(key, leaf.shape)
-      for key, leaf in zip(keys, leaves, strict=True)
-    ]
-    return state._replace(params=jax.tree.unflatten(treedef, leaves))
-
-  state = jax.jit(init, out_shardings=replicated, compiler_options=QUICK)()
+  shapes = build.abstract_params(network, SHAPE)
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(
+    lambda a: rng.normal(scale=0.2, size=a.shape).astype(a.dtype), shapes
+  )
+  state = train.TrainState(
+    step=np.int32(0),
+    params=params,
+    ema_params=params,
+    opt_state=optimizer.init(params),
+    halted=np.bool_(False),
+  )
+  state = jax.device_put(state, replicated)
   history = []
   for i in range(3):
     batch = make_batch(batch_size=16, seed=i)
