@@ -19,7 +19,7 @@ def _vectors(images):
 def train_classifier(images, labels) -> neural_network.MLPClassifier:
   """A classifier of images [N, 8, 8, 1] in [-1, 1]; always the same one."""
   classifier = neural_network.MLPClassifier(
-    hidden_layer_sizes=(128, 64), alpha=0.1, max_iter=200, random_state=0
+    hidden_layer_sizes=(128, 64), alpha=0.1, max_iter=1000, random_state=0
   )
   return classifier.fit(_vectors(images), labels)
 

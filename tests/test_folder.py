@@ -218,7 +218,7 @@ def test_script(tmp_path):
   arguments = [f"--images={tmp_path}/in", f"--out={tmp_path}/out"]
   failed = run_script(*arguments)
   assert failed.returncode == 2
-  assert failed.stderr.strip().splitlines()[-1].startswith("prepare_images: ")
+  assert failed.stderr.strip().splitlines()[-1].startswith("error: ")
   assert "Traceback" not in failed.stderr
   done = run_script(*arguments, "--on_broken=skip")
   assert done.returncode == 0, done.stderr

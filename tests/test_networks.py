@@ -261,9 +261,13 @@ def test_bfloat16_computes_from_float32_to_float32(name):
   network = NETWORKS[name].clone(dtype=jnp.bfloat16)
   variables = param_shapes(network)
   assert {p.dtype for p in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-  for eqn in traced(network):
-    if eqn.primitive.name in ("dot_general", "conv_general_dilated"):
-      assert {v.aval.dtype for v in eqn.invars} == {jnp.dtype("bfloat16")}
+  *products, last = [
+    {v.aval.dtype for v in eqn.invars}
+    for eqn in traced(network)
+    if eqn.primitive.name in ("dot_general", "conv_general_dilated")
+  ]
+  assert all(dtypes == {jnp.dtype("bfloat16")} for dtypes in products)
+  assert last == {jnp.dtype("float32")}  # v is not rounded to 8 bits
   output = jax.eval_shape(network.apply, variables, *shapes())
   assert output.dtype == jnp.float32
 
