@@ -43,10 +43,10 @@ def get_config():
   config.optim.update(lr=1e-3, warmup_steps=200)
   config.train.update(
     batch_size=64,
-    total_steps=2_500,
+    total_steps=3_000,
     ema_decay=0.999,
     checkpoint_every_steps=500,
-    sample_every_steps=1_250,
+    sample_every_steps=1_500,
     num_samples=100,
   )
   config.sample.update(method="dpmpp_2m", num_steps=50, spacing="logsnr")

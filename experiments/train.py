@@ -221,7 +221,7 @@ def main(_):
         )
         window_start_s = time.perf_counter()
     manager.wait_until_finished()
-  print(f"done: {path}")
+  print(f"done: the newest grid is {path}/samples/step_{t.total_steps:08d}.png")
 
 
 if __name__ == "__main__":
