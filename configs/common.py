@@ -21,14 +21,15 @@ def get_config():
     split="train",
     eval_split="test",
     data_dir=placeholder(str),  # None: where TFDS keeps its data sets
-    image_size=placeholder(int),  # side in pixels
+    image_size=placeholder(int),  # side in pixels; configs have squares
     num_channels=3,
     crop="center",  # "center", "random" or "squash"
     random_flip=True,
     num_threads=4,  # that load batches
   )
   config.schedule = dict(
-    # Both at image_size: cosine. Equal: shifted. Different: interpolated.
+    # Both at image_size: cosine. Equal: shifted. Different: interpolated; see
+    # `schedules.interpolated_cosine` for the two directions.
     ref_at_noise=64.0,
     ref_at_data=64.0,
     logsnr_min=-15.0,
@@ -37,7 +38,7 @@ def get_config():
   config.objective = dict(
     prediction="v",
     loss_space="v",
-    weighting="constant",
+    weighting="constant",  # in the loss space; see `objective` for others
     bias=0.0,  # of the sigmoid weighting
     gamma=5.0,  # of the min-SNR weighting
     multiscale_base=placeholder(int),  # 32 in the paper; None: plain MSE
@@ -58,7 +59,8 @@ def get_config():
     total_steps=500_000,
     ema_decay=0.9999,
     label_dropout=0.1,  # the paper's value is not known
-    times="stratified",  # or "uniform"
+    # DEVIATION: "uniform" in the paper; the same objective, less variance.
+    times="stratified",
     log_every_steps=100,
     checkpoint_every_steps=5_000,
     keep_checkpoints=2,

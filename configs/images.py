@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A U-ViT on a folder of your own images, at 64, 128, 256 or 512 pixels.
 
-  python -m scripts.prepare_images --images=/photos --out=/prepared
+  python -m scripts.prepare_images --images=/photos --out=/prepared \
+    --min_size=128 --on_broken=skip
   python -m experiments.train --config=configs/images.py:128 \
     --config.data.data_dir=/prepared --workdir=runs/photos
 
 With classes if the folder has them. Hardware: one GPU of 24 GB or more. Time
-and expected quality: not yet run. If the folder has no test split, the last 5 %
-of train are held out: --config.data.eval_split="train[95%:]" and
---config.data.split="train[:95%]" are the default; with one, name it.
+and expected quality: not yet run. The last 5 % of train are held out for
+evaluation; if the folder has a test split, hold out that instead with
+--config.data.split=train --config.data.eval_split=test.
 """
 
 from configs import common
@@ -57,8 +58,6 @@ def get_config(arg="64"):
     checkpoint_every_steps=2_000,
     sample_every_steps=2_000,
   )
-  config.sample.update(
-    method="dpmpp_2m", num_steps=50, spacing="logsnr", guidance_scale=1.5
-  )
+  config.sample.update(method="dpmpp_2m", num_steps=50, spacing="logsnr")
   config.eval.update(batch_size=64, num_samples=1_000)
   return config

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the programs start, and how they say that the user must change something.
 
-A mistake of the user's (ValueError, OSError in the set-up; any bad flag) is one
-message on stderr and exit code 2. Everything else is a bug: a traceback.
+A mistake of the user's (ValueError, OSError, ImportError where it is looked
+for; any bad flag) is one message on stderr and exit code 2. A diverged run is
+one and exit code 1. Everything else is a bug: a traceback.
 """
 
 import contextlib
@@ -34,16 +35,17 @@ def _innermost(error) -> str:
     error = error.args[0]
   message = str(error.args[0] if error.args else error)
   if "Traceback" in message or "Failed loading config" in message:
-    return message.strip().splitlines()[-1].strip()
+    last = message.strip().splitlines()[-1].strip()
+    return last.removeprefix("ValueError: ")
   return " ".join(message.split())
 
 
 @contextlib.contextmanager
 def user_errors():
-  """Turns the ValueError or OSError of a wrong input into one message."""
+  """Turns the error of a wrong input into one message."""
   try:
     yield
-  except (ValueError, OSError) as error:
+  except (ValueError, OSError, ImportError) as error:
     sys.stderr.write(f"error: {error}\n")
     sys.exit(2)
 

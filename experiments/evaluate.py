@@ -17,8 +17,7 @@ import jax
 import numpy as np
 
 from experiments import cli
-from experiments import digits_quality
-from experiments import sample
+from experiments import generate
 from experiments import workdir as workdir_lib
 from simple_diffusion import build
 from simple_diffusion import data
@@ -30,8 +29,24 @@ _RESULTS = flags.DEFINE_string(
   "File to append to; default: experiments/results/<data set>.jsonl.",
 )
 
-# Edges of the bins of log-SNR, wide enough for every schedule of the paper.
-LOGSNR_EDGES = tuple(range(-12, 13, 3))
+_SPLIT = flags.DEFINE_string(
+  "split", None, "Held-out split; default: data.eval_split of the config."
+)
+_DATA_DIR = flags.DEFINE_string(
+  "data_dir", None, "Where the data lies now; default: as in the config."
+)
+
+# Edges of the bins of log-SNR. A bin that reaches over an end of the run's
+# schedule is cut there, and one that lies beyond it is left out.
+LOGSNR_EDGES = tuple(range(-24, 25, 3))
+
+
+def logsnr_bins(schedule):
+  """[(low, high), ...], the bins within the ends of the schedule."""
+  # Rounded, so that float32 leaves no sliver of a bin.
+  first, last = (round(float(schedule.logsnr(t)), 2) for t in (1.0, 0.0))
+  cut = [min(max(edge, first), last) for edge in LOGSNR_EDGES]
+  return [(lo, hi) for lo, hi in itertools.pairwise(cut) if lo < hi]
 
 
 def make_loss_fn(config, network):
@@ -60,7 +75,7 @@ def held_out_loss(config, network, params, source, *, seed=0):
   """Mean eps- and v-MSE of a source, each image once in each bin of log-SNR.
 
   Within a bin the log-SNRs are uniform. The noise depends on the seed, the bin
-  and the image's place only.
+  and the batch size.
   """
   loss_fn = make_loss_fn(config, network)
   stream = data.make_eval_stream(
@@ -70,8 +85,9 @@ def held_out_loss(config, network, params, source, *, seed=0):
     num_channels=config.data.num_channels,
     crop="squash" if config.data.crop == "squash" else "center",
   )
+  edges = logsnr_bins(build.make_schedule(config))
   bins = []
-  for index, (low, high) in enumerate(itertools.pairwise(LOGSNR_EDGES)):
+  for index, (low, high) in enumerate(edges):
     totals, count = {"eps_mse": 0.0, "v_mse": 0.0}, 0
     for i, batch in enumerate(data.iterate(stream)):
       mask = batch.pop("mask")
@@ -100,66 +116,77 @@ def images_and_labels(config, source):
   return stream[0]["image"], stream[0]["label"]
 
 
+def digits_record(config, network, params, sources, seed):
+  """Quality of samples of digits, with its protocol."""
+  from experiments import digits_quality  # Only digits need scikit-learn.
+
+  num_classes = config.model.num_classes
+  labels = generate.labels_in_turn(config.eval.num_samples, num_classes)
+  batches = generate.batches_of_images(
+    build.make_sample_fn(config, network),
+    params,
+    labels=labels,
+    seed=seed,
+    batch_size=config.eval.batch_size,
+  )
+  quality = digits_quality.measure(
+    np.concatenate(list(batches)),
+    labels,
+    images_and_labels(config, sources["train"]),
+    images_and_labels(config, sources["held_out"]),
+  )
+  if not num_classes:
+    del quality["class_agreement"]  # No class was asked for.
+  heun = config.sample.method == "heun"
+  return {
+    "num_samples": len(labels),
+    "seed": seed,
+    "num_network_evaluations": config.sample.num_steps * (1 + heun) - heun,
+    **config.sample.to_dict(),
+    **quality,
+  }
+
+
 def main(_):
-  workdir = flags.FLAGS.workdir
   seed = flags.FLAGS.seed
   with cli.user_errors():
-    config, network, params, step = sample.load(workdir, flags.FLAGS.step)
+    config, network, params, step = generate.load()
+    splits = {
+      "train": config.data.split,
+      "held_out": _SPLIT.value or config.data.eval_split,
+    }
     sources = {
-      split: data.make_source(
+      role: data.make_source(
         name=config.data.name,
-        split=config.data[split],
-        data_dir=config.data.data_dir,
+        split=split,
+        data_dir=_DATA_DIR.value or config.data.data_dir,
       )
-      for split in ("split", "eval_split")
+      for role, split in splits.items()
     }
     results = pathlib.Path(
       _RESULTS.value or f"experiments/results/{config.data.name}.jsonl"
     )
     results.parent.mkdir(parents=True, exist_ok=True)
+    build.make_sample_fn(config, network)  # Speaks up if guidance can't be.
 
-  bins = held_out_loss(
-    config, network, params, sources["eval_split"], seed=seed
-  )
+  bins = held_out_loss(config, network, params, sources["held_out"], seed=seed)
   for row in bins:
     print(
-      "log-SNR {:>4} to {:>3}: eps-MSE {:.4f}, v-MSE {:.4f}".format(
+      "log-SNR {:6.2f} to {:6.2f}: eps-MSE {:.4f}, v-MSE {:.4f}".format(
         *row["logsnr"], row["eps_mse"], row["v_mse"]
       )
     )
   record = {
-    "config": json.loads((pathlib.Path(workdir) / "config.json").read_text()),
+    "config": workdir_lib.as_json(config),
     "checkpoint_step": step,
     "ema_decay": config.train.ema_decay,
+    "held_out_split": splits["held_out"],
     "held_out_loss": bins,
   }
   if config.data.name == "digits":
-    n = config.eval.num_samples
-    labels = sample.labels_for(n, config.model.num_classes, None)
-    samples = sample.make_images(
-      config,
-      network,
-      params,
-      labels=labels,
-      seed=seed,
-      batch_size=config.eval.batch_size,
-    )
-    quality = digits_quality.measure(
-      samples,
-      labels,
-      images_and_labels(config, sources["split"]),
-      images_and_labels(config, sources["eval_split"]),
-    )
-    for name, value in quality.items():
-      print(f"{name}: {value:.4f}")
-    heun = config.sample.method == "heun"
-    record["samples"] = {
-      "num_samples": n,
-      "seed": seed,
-      "num_network_evaluations": config.sample.num_steps * (1 + heun) - heun,
-      **config.sample.to_dict(),
-      **quality,
-    }
+    record["samples"] = digits_record(config, network, params, sources, seed)
+    for name, value in record["samples"].items():
+      print(f"{name}: {value}")
   record["environment"] = workdir_lib.environment()
   with open(results, "a") as file:
     file.write(json.dumps(record) + "\n")

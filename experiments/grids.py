@@ -7,18 +7,15 @@ import pathlib
 import numpy as np
 import PIL.Image
 
-from simple_diffusion import images
-
 
 def save_grid(
-  path: pathlib.Path, batch: np.ndarray, *, num_columns: int
+  path: pathlib.Path, pixels: np.ndarray, *, num_columns: int
 ) -> None:
-  """Writes float images [N, H, W, C] in [-1, 1] in rows, a pixel apart.
+  """Writes images uint8 [N, H, W, C] in rows, a pixel apart.
 
   Images below 64 pixels are enlarged by repetition, so that a person sees
   them.
   """
-  pixels = images.to_uint8(batch)
   n, h, w, c = pixels.shape
   enlarge = max(1, 64 // h)
   pixels = pixels.repeat(enlarge, axis=1).repeat(enlarge, axis=2)

@@ -23,6 +23,7 @@ from experiments import workdir as workdir_lib
 from simple_diffusion import build
 from simple_diffusion import checkpoints
 from simple_diffusion import data
+from simple_diffusion import images
 from simple_diffusion import sampler
 from simple_diffusion import sizes
 from simple_diffusion import train
@@ -37,6 +38,17 @@ flags.mark_flags_as_required(["config", "workdir"])
 def check(config, source, num_devices):
   """Raises ValueError if parts of the config contradict one another."""
   t = config.train
+  for name in (
+    "batch_size",
+    "accum_steps",
+    "total_steps",
+    "log_every_steps",
+    "checkpoint_every_steps",
+    "sample_every_steps",
+    "num_samples",
+  ):
+    if t[name] < 1:
+      raise ValueError(f"train.{name}={t[name]} must be at least 1")
   num_parts = num_devices * t.accum_steps
   if t.batch_size % num_parts:
     low = t.batch_size // num_parts * num_parts
@@ -83,45 +95,15 @@ def main(_):
     check(config, source, jax.device_count())
     path = workdir_lib.check(workdir, config)
     network = build.make_network(config.model)
-    schedule = build.make_schedule(config)
-    optimizer = build.make_optimizer(config.optim)
-    image_shape = build.image_shape(config)
-    table = sizes.size_table(network, image_shape)
-    train_step = train.make_train_step(
-      network=network,
-      schedule=schedule,
-      optimizer=optimizer,
-      objective_options=dict(config.objective),
-      num_classes=config.model.num_classes,
-      seed=t.seed,
-      ema_decay=t.ema_decay,
-      label_dropout=t.label_dropout,
-      times=t.times,
-      accum_steps=t.accum_steps,
-    )
-    stream = data.make_stream(
-      source,
-      seed=t.seed,
-      batch_size=t.batch_size,
-      image_size=config.data.image_size,
-      num_channels=config.data.num_channels,
-      crop=config.data.crop,
-      random_flip=config.data.random_flip,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
-    )
+    table = sizes.size_table(network, build.image_shape(config))
+    stream = build.make_stream(config, source)
     replicated, by_example = train.shardings(train.make_mesh())
 
     def init():
-      return train.init_state(
-        jax.random.key(t.seed),
-        network=network,
-        optimizer=optimizer,
-        image_shape=image_shape,
-      )
+      return build.init_state(config, network)
 
     step_fn = jax.jit(
-      train_step,
+      build.make_train_step(config, network),
       in_shardings=(replicated, by_example),
       out_shardings=(replicated, None),
       donate_argnums=0,
@@ -154,6 +136,7 @@ def main(_):
     stream, start_step=start_step, num_threads=config.data.num_threads
   )
   window, pending = [], None  # metrics on the device, not waited for
+  newest_grid = None
   wait_s, window_start_s = 0.0, time.perf_counter()
 
   with (
@@ -177,11 +160,11 @@ def main(_):
       pending = None
       metrics = jax.device_get(window)
       metrics = {k: np.stack([m[k] for m in metrics]) for k in metrics[0]}
-      if bad := first_not_finite(metrics, step - len(window)):
+      if bad := first_not_finite(metrics, step - len(window) + 1):
         raise FloatingPointError(
           f"{bad[1]} is {bad[2]} at step {bad[0]}; the parameters were not "
-          "updated. The newest checkpoint is from before: lower optim.lr or "
-          "raise optim.warmup_steps, and start a new workdir"
+          "updated, and checkpoints are from before. Lower optim.lr or raise "
+          "optim.warmup_steps, and start a new workdir"
         )
       record = {name: float(value.mean()) for name, value in metrics.items()}
       write({"step": step, **record, **speed})
@@ -189,7 +172,8 @@ def main(_):
 
     for step in range(start_step + 1, t.total_steps + 1):
       began_s = time.perf_counter()
-      batch = next(batches)
+      with cli.user_errors():  # a broken or too small image
+        batch = next(batches)
       wait_s += time.perf_counter() - began_s
       batch = train.to_devices(batch, by_example)
       state, metrics = step_fn(state, batch)
@@ -210,18 +194,20 @@ def main(_):
           },
         )
         window, wait_s, window_start_s = [], 0.0, now_s
-      if step % t.checkpoint_every_steps == 0 or is_last:
-        flush()  # The record reaches the disk before the checkpoint does.
-        checkpoints.save(manager, step, state)
       if step % t.sample_every_steps == 0 or is_last:
-        flush()
+        jax.block_until_ready(state)
+        began_s = time.perf_counter()
         grid = np.asarray(sample_fn(state.ema_params, keys, labels))
-        grids.save_grid(
-          path / "samples" / f"step_{step:08d}.png", grid, num_columns=10
-        )
-        window_start_s = time.perf_counter()
+        newest_grid = path / "samples" / f"step_{step:08d}.png"
+        grids.save_grid(newest_grid, images.to_uint8(grid), num_columns=10)
+        window_start_s += time.perf_counter() - began_s
+      if step % t.checkpoint_every_steps == 0 or is_last:
+        # Record and grid reach the disk before the checkpoint does: whatever a
+        # kill loses is made again.
+        flush()
+        checkpoints.save(manager, step, state)
     manager.wait_until_finished()
-  print(f"done: the newest grid is {path}/samples/step_{t.total_steps:08d}.png")
+  print(f"done: {newest_grid or f'{path} is at step {start_step} already'}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ import ml_collections
 # the parameters' path nor the record's shape.
 MUTABLE = (
   "data.data_dir",
+  "data.eval_split",
   "data.num_threads",
+  "eval",
   "sample",
   "train.total_steps",
   "train.keep_checkpoints",
@@ -58,6 +60,11 @@ def check(workdir: str, config: ml_collections.ConfigDict) -> pathlib.Path:
     PermissionError: if the folder can't be written to.
     ValueError: if it holds a run of another config.
   """
+  if "://" in workdir:
+    raise ValueError(
+      f"--workdir={workdir} must be a folder of this machine; data_dir may be "
+      "remote"
+    )
   path = pathlib.Path(workdir)
   try:
     path.mkdir(parents=True, exist_ok=True)
@@ -68,7 +75,13 @@ def check(workdir: str, config: ml_collections.ConfigDict) -> pathlib.Path:
       f"--workdir={workdir} can't be written to ({error.strerror}); choose a "
       "folder of your own"
     ) from error
-  if (path / "config.json").exists():
+  if not (path / "config.json").exists():
+    if (path / "checkpoints").exists():
+      raise ValueError(
+        f"--workdir={workdir} has checkpoints but no config.json to say what "
+        "of; use another --workdir"
+      )
+  else:
     old = json.loads((path / "config.json").read_text())
     if differences := list(_differences(old, as_json(config))):
       raise ValueError(
@@ -115,11 +128,16 @@ def git_sha() -> str | None:
   return done.stdout.strip()
 
 
+def _program():
+  spec = sys.modules["__main__"].__spec__
+  return spec.name if spec else pathlib.Path(sys.argv[0]).name
+
+
 def environment() -> dict:
   """What a result depends on beside its config."""
   packages = ("jax", "jaxlib", "flax", "optax", "numpy", "grain")
   return {
-    "command": sys.argv,
+    "command": ["python", "-m", _program(), *sys.argv[1:]],
     "git_sha": git_sha(),
     "python": platform.python_version(),
     "versions": {name: importlib.metadata.version(name) for name in packages},

@@ -32,7 +32,6 @@ from simple_diffusion import data
 from simple_diffusion import layers
 from simple_diffusion import patching
 from simple_diffusion import sizes
-from simple_diffusion import train
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/digits.py")
 _ROUNDS = flags.DEFINE_integer("rounds", 40, "Alternations.")
@@ -172,30 +171,10 @@ def main(_):
   network = build.make_network(config.model)
   schedule = build.make_schedule(config)
   optimizer = build.make_optimizer(config.optim)
-  t = config.train
-  step = jax.jit(
-    train.make_train_step(
-      network=network,
-      schedule=schedule,
-      optimizer=optimizer,
-      objective_options=dict(config.objective),
-      num_classes=config.model.num_classes,
-      seed=t.seed,
-      ema_decay=t.ema_decay,
-      label_dropout=t.label_dropout,
-      times=t.times,
-      accum_steps=t.accum_steps,
-    ),
-    donate_argnums=0,
-  )
+  step = jax.jit(build.make_train_step(config, network), donate_argnums=0)
 
   def new_state():
-    return train.init_state(
-      jax.random.key(t.seed),
-      network=network,
-      optimizer=optimizer,
-      image_shape=shape,
-    )
+    return build.init_state(config, network)
 
   plain_network = PlainUViT(config.model.to_dict())
   example = (jnp.zeros((1, *shape)), jnp.zeros(1), jnp.zeros(1, jnp.int32))
@@ -219,15 +198,7 @@ def main(_):
     split=config.data.split,
     data_dir=config.data.data_dir,
   )
-  stream = data.make_stream(
-    source,
-    seed=t.seed,
-    batch_size=t.batch_size,
-    image_size=config.data.image_size,
-    num_channels=config.data.num_channels,
-    crop=config.data.crop,
-    random_flip=config.data.random_flip,
-  )
+  stream = build.make_stream(config, source)
   batches = data.iterate(stream, num_threads=config.data.num_threads)
   fixed = jax.device_put(stream[0])
   plain_state = (

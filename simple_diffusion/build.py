@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from simple_diffusion import data
 from simple_diffusion import sampler
 from simple_diffusion import schedules
+from simple_diffusion import train
 from simple_diffusion import unet
 from simple_diffusion import uvit
 
@@ -80,6 +82,47 @@ def abstract_params(network, image_shape: tuple[int, int, int]):
   return jax.eval_shape(network.init, jax.random.key(0), *inputs)["params"]
 
 
+def make_stream(config, source):
+  """This process's part of the training batches of a source."""
+  return data.make_stream(
+    source,
+    seed=config.train.seed,
+    batch_size=config.train.batch_size,
+    image_size=config.data.image_size,
+    num_channels=config.data.num_channels,
+    crop=config.data.crop,
+    random_flip=config.data.random_flip,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )
+
+
+def make_train_step(config, network):
+  """The training step of a config, not yet compiled; see `train`."""
+  return train.make_train_step(
+    network=network,
+    schedule=make_schedule(config),
+    optimizer=make_optimizer(config.optim),
+    objective_options=dict(config.objective),
+    num_classes=config.model.num_classes,
+    seed=config.train.seed,
+    ema_decay=config.train.ema_decay,
+    label_dropout=config.train.label_dropout,
+    times=config.train.times,
+    accum_steps=config.train.accum_steps,
+  )
+
+
+def init_state(config, network) -> train.TrainState:
+  """The state of a config before its first step."""
+  return train.init_state(
+    seed=config.train.seed,
+    network=network,
+    optimizer=make_optimizer(config.optim),
+    image_shape=image_shape(config),
+  )
+
+
 def make_sample_fn(config, network, *, example=None):
   """Compiled sample_fn(params, keys [B], labels [B]) -> images [B, H, W, C].
 
@@ -92,6 +135,12 @@ def make_sample_fn(config, network, *, example=None):
   options = dict(config.sample)
   scale = options.pop("guidance_scale")
   interval = options.pop("guidance_interval")
+  if interval is not None and not (
+    len(interval) == 2 and interval[0] < interval[1]
+  ):
+    raise ValueError(
+      f"sample.guidance_interval={interval} must be two log-SNRs, low < high"
+    )
   if scale != 1.0 and not num_classes:
     raise ValueError(
       f"sample.guidance_scale={scale} needs classes to guide towards, and "

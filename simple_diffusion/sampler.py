@@ -113,7 +113,8 @@ def keys_for(seed: int, indices: jax.Array) -> jax.Array:
 
   Image i of a seed is the same however many are made at once.
   """
-  rng = jax.random.key(seed)
+  # 2 is for sampling; training, with the same seed, has 0 and 1.
+  rng = jax.random.fold_in(jax.random.key(seed), 2)
   return jax.vmap(lambda index: jax.random.fold_in(rng, index))(indices)
 
 

@@ -163,12 +163,12 @@ def interpolated_cosine(
   ref_at_data: float | None = None,
   **bounds,
 ) -> Schedule:
-  """Two shifts, interpolated over time, paper eq. (6).
+  """Two shifts, interpolated over time, arXiv 2301.11093 eq. (6).
 
-  The printed equation has the high reference at the noise end, the lineage of
-  its appendix code the low one. Only the latter spreads log-SNR, which is the
-  stated purpose, so it is the default: 32 at the noise end, image_size / 2 at
-  the data end (256 for 512 pixels, as in the paper).
+  # DEVIATION: the printed equation has the high reference at the noise end,
+  the lineage of its appendix code the low one. Only the latter spreads log-SNR,
+  which is the stated purpose, so it is the default: 32 at the noise end,
+  image_size / 2 at the data end (256 for 512 pixels, as in the paper).
   """
   return Schedule(
     image_size=image_size,

@@ -131,6 +131,10 @@ def split_ranges(split, lengths):
       f" such as {next(iter(lengths))}[:95%]"
     ) from error
   return [
-    (part.splitname, part.from_ or 0, part.to or lengths[part.splitname])
+    (
+      part.splitname,
+      part.from_ or 0,
+      lengths[part.splitname] if part.to is None else part.to,
+    )
     for part in parts
   ]

@@ -4,7 +4,7 @@
   batch -> times, noise, dropped labels -> loss [B] -> gradient -> optimizer
         -> EMA
 
-All randomness is fold_in(key(seed), step): a state needs no random key, and a
+All randomness is a function of (seed, step): a state needs no random key, and a
 resumed run draws what the uninterrupted one would have drawn, on any number of
 devices.
 """
@@ -44,15 +44,15 @@ class TrainState(NamedTuple):
 
 
 def init_state(
-  rng: jax.Array,
   *,
+  seed: int,
   network,
   optimizer: optax.GradientTransformation,
   image_shape: tuple[int, int, int],
 ) -> TrainState:
   """The state before the first step."""
   variables = network.init(
-    rng,
+    jax.random.fold_in(jax.random.key(seed), 0),
     jnp.zeros((1, *image_shape)),
     jnp.zeros((1,)),
     jnp.zeros((1,), jnp.int32),
@@ -188,12 +188,14 @@ def make_train_step(
 
   def train_step(state, batch):
     x, labels = batch["image"], batch["label"]
-    rng = jax.random.fold_in(jax.random.key(seed), state.step)
+    rng = jax.random.fold_in(jax.random.key(seed), 1)
+    rng = jax.random.fold_in(rng, state.step)
     rng_time, rng_noise, rng_label, rng_dropout = jax.random.split(rng, 4)
     t = TIMES[times](rng_time, x.shape[0])
     eps = jax.random.normal(rng_noise, x.shape)
     hide = jax.random.bernoulli(rng_label, label_dropout, labels.shape)
-    labels = jnp.where(hide, num_classes, labels)
+    # Data sets mark a missing label by -1.
+    labels = jnp.where(hide | (labels < 0), num_classes, labels)
 
     grads, metrics = accumulate(state.params, (x, eps, t, labels), rng_dropout)
     metrics["grad_norm"] = optax.tree.norm(grads)

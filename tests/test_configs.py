@@ -14,7 +14,6 @@ import pytest
 
 from simple_diffusion import build
 from simple_diffusion import sampler
-from simple_diffusion import train
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -77,28 +76,9 @@ def test_trains_and_samples(name):
   schedule = build.make_schedule(config)
   assert build.make_schedule(written) == schedule
 
-  optimizer = build.make_optimizer(config.optim)
   shape = build.image_shape(config)
-  step_fn = train.make_train_step(
-    network=network,
-    schedule=schedule,
-    optimizer=optimizer,
-    objective_options=dict(config.objective),
-    num_classes=config.model.num_classes,
-    seed=config.train.seed,
-    ema_decay=config.train.ema_decay,
-    label_dropout=config.train.label_dropout,
-    times=config.train.times,
-    accum_steps=config.train.accum_steps,
-  )
-  state = jax.eval_shape(
-    lambda: train.init_state(
-      jax.random.key(0),
-      network=network,
-      optimizer=optimizer,
-      image_shape=shape,
-    )
-  )
+  step_fn = build.make_train_step(config, network)
+  state = jax.eval_shape(lambda: build.init_state(config, network))
   batch = {
     "image": jax.ShapeDtypeStruct((2, *shape), jnp.float32),
     "label": jax.ShapeDtypeStruct((2,), jnp.int32),

@@ -107,14 +107,7 @@ def load(workdir, step):
   """The config, network and state of a run."""
   config = workdir_lib.load_config(str(workdir))
   network = build.make_network(config.model)
-  shapes = jax.eval_shape(
-    lambda: train.init_state(
-      jax.random.key(0),
-      network=network,
-      optimizer=build.make_optimizer(config.optim),
-      image_shape=build.image_shape(config),
-    )
-  )
+  shapes = jax.eval_shape(lambda: build.init_state(config, network))
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   with checkpoints.open_manager(workdir, keep=2) as manager:
     state = checkpoints.restore(
@@ -274,7 +267,7 @@ def test_evaluate(whole, made):
   source = data.make_source(name="digits", split="test")
   x = images.to_float(np.stack([example["image"] for example in source]))
   bins = record["held_out_loss"]
-  assert [b["logsnr"] for b in bins] == [[n, n + 3] for n in range(-12, 12, 3)]
+  assert [b["logsnr"] for b in bins] == [[n, n + 3] for n in range(-15, 15, 3)]
   for row in bins:
     alpha2 = 1 / (1 + np.exp(-np.linspace(*row["logsnr"], 100)))
     v_mse = alpha2 + (1 - alpha2) * np.float64(x**2).mean()

@@ -86,7 +86,7 @@ def spy_state(optimizer, w=0.0, step=0):
 
 def toy_state(optimizer):
   return train.init_state(
-    jax.random.key(1), network=Toy(), optimizer=optimizer, image_shape=SHAPE
+    seed=1, network=Toy(), optimizer=optimizer, image_shape=SHAPE
   )
 
 
@@ -120,10 +120,11 @@ def test_one_step_by_hand():
   # And eps_hat = sigma z.
   eps_mse = ((eps - sigma * seen["z"]) ** 2).mean()
   np.testing.assert_allclose(metrics["eps_mse"], eps_mse, rtol=1e-4)
-  np.testing.assert_allclose(metrics["grad_norm"], abs(2 * v.mean()), rtol=1e-4)
+  # Positive and negative v cancel in their mean: one digit less.
+  np.testing.assert_allclose(metrics["grad_norm"], abs(2 * v.mean()), rtol=1e-3)
   w = 0.25 * 2 * v.mean()
-  np.testing.assert_allclose(state.params["w"], w, rtol=1e-4)
-  np.testing.assert_allclose(state.ema_params["w"], 0.9 * w, rtol=1e-4)
+  np.testing.assert_allclose(state.params["w"], w, rtol=1e-3)
+  np.testing.assert_allclose(state.ema_params["w"], 0.9 * w, rtol=1e-3)
   assert int(state.step) == 1 and seen["train"] is True
   chex.assert_shape(jax.tree.leaves(metrics), ())
 

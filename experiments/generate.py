@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images from a checkpoint: what `sample` and `evaluate` have in common.
+
+Defines the flags that choose checkpoint and sampler; a sampler's settings are
+those of the run's config unless a flag replaces them. Runs on one device.
+"""
+
+from absl import flags
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+
+from experiments import workdir as workdir_lib
+from simple_diffusion import build
+from simple_diffusion import checkpoints
+from simple_diffusion import sampler
+
+flags.DEFINE_string("workdir", None, "A run of experiments.train.")
+flags.DEFINE_integer("step", None, "Checkpoint; default: the newest.")
+flags.DEFINE_integer("seed", 0, "Of the noise.")
+flags.DEFINE_integer(
+  "batch_size", None, "Images at a time; default: eval.batch_size.", 1
+)
+flags.DEFINE_enum("method", None, sampler.METHODS, "Sampler.")
+flags.DEFINE_integer("num_steps", None, "Sampling steps.", lower_bound=1)
+flags.DEFINE_enum(
+  "spacing", None, sampler.SPACINGS, "What the steps are uniform in."
+)
+flags.DEFINE_float("gamma", None, "Variance of the ancestral sampler.")
+flags.DEFINE_float("guidance_scale", None, "Guidance; 1 is none.")
+flags.DEFINE_list(
+  "guidance_interval", None, "low,high log-SNR within which to guide."
+)
+
+
+def override_from_flags(config):
+  """Lets the flags replace what the config says of sampling."""
+  names = ("method", "num_steps", "spacing", "gamma", "guidance_scale")
+  for name in names:
+    value = flags.FLAGS[name].value
+    if value is not None:
+      config.sample[name] = value
+  if flags.FLAGS.batch_size is not None:
+    config.eval.batch_size = flags.FLAGS.batch_size
+  interval = flags.FLAGS.guidance_interval
+  if interval is not None:
+    try:
+      low, high = (float(end) for end in interval)
+    except ValueError:
+      raise ValueError(
+        f"--guidance_interval={','.join(interval)} must be two numbers low,high"
+      ) from None
+    with config.ignore_type():  # None, or a list that JSON made of a tuple
+      config.sample.guidance_interval = (low, high)
+
+
+def load():
+  """What --workdir and the other flags ask for.
+
+  Returns:
+    The run's config with the flags' settings, its network, the averaged
+    parameters, and the step that these are from.
+
+  Raises:
+    FileNotFoundError, ValueError: if there is no such run or checkpoint, or a
+      flag's value makes no sense for it.
+  """
+  workdir = flags.FLAGS.workdir
+  config = workdir_lib.load_config(workdir)
+  override_from_flags(config)
+  network = build.make_network(config.model)
+  abstract_params = build.abstract_params(network, build.image_shape(config))
+  params, step = checkpoints.restore_ema_params(
+    workdir, abstract_params, flags.FLAGS.step
+  )
+  return config, network, params, step
+
+
+def batches_of_images(sample_fn, params, *, labels, seed, batch_size):
+  """Yields float32 [<= batch_size, H, W, C] in [-1, 1], for each of labels."""
+  batch_size = min(batch_size, len(labels))
+  for start in tqdm.trange(0, len(labels), batch_size, unit="batch"):
+    # A last batch that is too long keeps the shape: one compilation.
+    indices = start + jnp.arange(batch_size)
+    part = jnp.asarray(labels)[jnp.minimum(indices, len(labels) - 1)]
+    batch = sample_fn(params, sampler.keys_for(seed, indices), part)
+    yield np.asarray(batch)[: len(labels) - start]
+
+
+def labels_in_turn(num_images, num_classes):
+  """[N] labels that go round the classes, so that a column is a class."""
+  return np.arange(num_images, dtype=np.int32) % max(1, num_classes)
