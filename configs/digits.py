@@ -49,6 +49,8 @@ def get_config():
     sample_every_steps=1_500,
     num_samples=100,
   )
-  config.sample.update(method="dpmpp_2m", num_steps=50, spacing="logsnr")
+  config.sample.update(
+    method="dpmpp_2m", num_steps=50, spacing="logsnr", guidance_scale=1.3
+  )
   config.eval.update(batch_size=250, num_samples=1_000)
   return config
