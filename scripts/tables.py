@@ -49,10 +49,12 @@ def digits() -> str:
   if record is None:
     return "Not yet run."
   s = record["samples"]
+  # Guidance asks the network twice, with and without the class.
+  both = "" if s["guidance_scale"] == 1.0 else " x 2"
   protocol = (
     f"{s['num_samples']:,} samples of step {record['checkpoint_step']:,} (EMA "
     f"{record['ema_decay']}), {s['method']}, {s['num_steps']} steps "
-    f"({s['num_network_evaluations']} network evaluations), guidance "
+    f"({s['num_network_evaluations']}{both} network evaluations), guidance "
     f"{s['guidance_scale']}, seed {s['seed']}; "
     f"commit {record['environment']['git_sha']}."
   )
