@@ -120,3 +120,17 @@ def class_labels(
       f"labels has {first}, which is not one of the {num_classes} classes 0 to "
       f"{num_classes - 1}; leave ignored ones out with `where`"
     )
+
+
+def on_present(positive: jax.Array, where: jax.Array) -> None:
+  """ValueError for a label on a class that is left out, where concrete."""
+  values, kept = concrete(positive), concrete(where)
+  if values is None or kept is None:
+    return
+  wrong = np.argwhere(values & ~kept)
+  if wrong.size:
+    index = tuple(int(i) for i in wrong[0])
+    raise ValueError(
+      f"labels has the class at {index}, which `where` or a logit of -inf "
+      "leaves out; leave it out of the labels too"
+    )

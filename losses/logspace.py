@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""log(1 + sum exp x), which a cross-entropy and ZLPR are made of.
+"""log(1 + sum exp x) and 1 - exp(-x), which these losses are made of.
 
 With x_i = z_i - z_t over the wrong classes it is the NLL of class t, accurate
 to a relative rounding error however confident the class is; logsumexp(z) - z_t
@@ -38,3 +38,14 @@ def log1p_sum_exp(
   # exp(-top) + total, less the 1 that log1p adds: exact where top is 0.
   log1p = jnp.log1p(total + jnp.expm1(-top))
   return jnp.squeeze(top + log1p, axis=axis)
+
+
+def one_minus_exp(x: jax.Array) -> jax.Array:
+  """1 - exp(-x): the probability 1 - p of nll = x, to all its digits.
+
+  So is its derivative exp(-x). That of expm1 in JAX is expm1 + 1, which has
+  none left of a small p.
+  """
+  is_small = x < 0.5
+  small = -jnp.expm1(-jnp.where(is_small, x, 0))
+  return jnp.where(is_small, small, 1 - jnp.exp(-x))

@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 
 from losses import checks
+from losses import logspace
 
 
 def smooth_accuracy_loss(nll: chex.Array) -> jax.Array:
@@ -51,7 +52,7 @@ def smooth_accuracy_loss(nll: chex.Array) -> jax.Array:
   >>> print(losses.smooth_accuracy_loss(jnp.array([0.0, 0.5, 9.0])))
   [0.     0.3935 0.9999]
   """
-  return -jnp.expm1(-checks.as_float("nll", nll))
+  return logspace.one_minus_exp(checks.as_float("nll", nll))
 
 
 def tailr(
@@ -96,21 +97,19 @@ def tailr(
   min_weight = jnp.asarray(min_weight, nll.dtype)
 
   log_p_0 = (
-    jnp.log(min_weight)
-    + jnp.log(gamma)
-    - jnp.log1p(-min_weight * (1 - gamma))
+    jnp.log(min_weight) + jnp.log(gamma) - jnp.log1p(-min_weight * (1 - gamma))
   )
   log_p_0 = jnp.where(gamma * min_weight > 0, log_p_0, -jnp.inf)
   # Where the tail begins does not change the loss to first order.
   nll_0 = jax.lax.stop_gradient(-log_p_0)
-  tail = min_weight * jnp.maximum(nll - nll_0, 0)
+  tail = jnp.where(nll > nll_0, min_weight * (nll - nll_0), 0)
   return _tailr_closed_form(jnp.minimum(nll, nll_0), gamma) + tail
 
 
 def _tailr_closed_form(nll, gamma):
   """-log(gamma + c p) / c with c = 1 - gamma, each branch where it is exact."""
   c = 1 - gamma
-  m = -jnp.expm1(-nll)  # 1 - p
+  m = logspace.one_minus_exp(nll)  # 1 - p
   # gamma -> 1: the series in c, whose quotient has no digits left.
   series = m * (1 + c * m / 2 + (c * m) ** 2 / 3)
   is_one = c < 1e-4
@@ -149,7 +148,7 @@ def generalized_cross_entropy(nll: chex.Array, *, q: chex.Numeric) -> jax.Array:
   checks.between("q", q, 0, 1)
   q = jnp.asarray(q, nll.dtype)
   safe_q = jnp.where(q > 0, q, 1)
-  return jnp.where(q > 0, -jnp.expm1(-safe_q * nll) / safe_q, nll)
+  return jnp.where(q > 0, logspace.one_minus_exp(safe_q * nll) / safe_q, nll)
 
 
 def focal(nll: chex.Array, *, gamma: chex.Numeric = 2.0) -> jax.Array:
@@ -179,7 +178,7 @@ def focal(nll: chex.Array, *, gamma: chex.Numeric = 2.0) -> jax.Array:
   # At nll = 0 the loss and its slope are 0, but 0^gamma has no derivative.
   some = nll > 0
   nll = jnp.where(some, nll, 1)
-  return jnp.where(some, (-jnp.expm1(-nll)) ** gamma * nll, 0)
+  return jnp.where(some, logspace.one_minus_exp(nll) ** gamma * nll, 0)
 
 
 def label_smoothing(

@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Per-token statistics of the logits of a linear head, without the logits.
+
+Notation: hidden states h [N, D], head W and b, label y of each token, costs c,
+
+  z_j = cap tanh((h W_j + b_j) / cap) + offset_j         (cap, b, offset: if any)
+  z_label = z_y                                                           (1)
+  log_others = log sum_{j != y} exp(z_j)                                  (2)
+  z_sum = sum_j z_j                                                       (3)
+  cost_others = sum_{j != y} q_j c_jy,   q_j = exp(z_j - log_others)      (4)
+  c_jy = 1 - <e_j, e_y> / (|e_j| |e_y|)                                   (5)
+
+The label stays out of (2) and (4), so that a confident token loses no digits:
+its NLL is softplus(log_others - z_label). Every loss of `linear` is plain
+JAX on these four numbers per token; only their derivative is written here:
+
+  dz_j = q_j (g_log + g_cost (c_jy - cost_others)) + g_sum,     j != y
+  dz_y = g_label + g_sum,    dh = dz W^T,    dW = h^T dz                  (6)
+
+Logits and costs exist for one tile of tokens and vocabulary at a time, and are
+computed again for (6): 4 matrix products in place of 3, and 6 in place of 4
+with costs. Products are of the type of h and accumulate in float32.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Statistics(NamedTuple):
+  """Equations (1) to (4), each [T, n]; cost_others is 0 without costs."""
+
+  z_label: jax.Array
+  log_others: jax.Array
+  z_sum: jax.Array
+  cost_others: jax.Array
+
+
+class Head(NamedTuple):
+  """A vocabulary, or one shard of it.
+
+  weight is [D, V] or [V, D], bias and offset are [V] or None. A label outside
+  [0, V) is somebody else's: z_label is then 0.
+  """
+
+  weight: jax.Array
+  bias: jax.Array | None
+  offset: jax.Array | None
+
+
+class Cost(NamedTuple):
+  """What (5) is made of; label_ is of e_y. None of it gets a gradient."""
+
+  table: jax.Array  # [d, V] or [V, d]
+  scale: jax.Array  # [V], 1 / |e_j|, 0 for a row of zeros
+  label_rows: jax.Array  # [T, n, d]
+  label_scale: jax.Array  # [T, n]
+
+
+class Layout(NamedTuple):
+  """Static: where V is in weight and table, the cap, columns in a tile."""
+
+  vocab_axis: int
+  cost_axis: int
+  soft_cap: float | None
+  vocab_tile: int
+
+
+def even_tile(size: int, at_most: int, multiple: int) -> int:
+  """A tile that covers size in equal parts, rounded up to a multiple."""
+  parts = math.ceil(size / at_most)
+  return min(size, math.ceil(size / parts / multiple) * multiple)
+
+
+def bits(array: jax.Array) -> jax.Array:
+  """The array as unsigned integers of its width.
+
+  XLA on CPU moves no bfloat16: to slice, gather or update an array it converts
+  all of it to float32, each time. Integers it moves as they are.
+  """
+  width = 8 * array.dtype.itemsize
+  return jax.lax.bitcast_convert_type(array, jnp.dtype(f"uint{width}"))
+
+
+def take_rows(array: jax.Array, index: jax.Array, axis: int) -> jax.Array:
+  """Vectors [..., D] of array [D, V] (axis 1) or [V, D] at index [...]."""
+  rows = jnp.take(bits(array), index, axis=axis)
+  rows = jax.lax.bitcast_convert_type(rows, array.dtype)
+  return rows if axis == 0 else jnp.moveaxis(rows, 0, -1)
+
+
+def varying_alike(tree, *references):
+  """The tree, varying over every mesh axis that any reference varies over.
+
+  Inside jax.shard_map a scan's carry and a custom derivative must vary over the
+  same axes as what they meet; elsewhere this does nothing.
+  """
+  axes = [_varying_axes(leaf) for leaf in jax.tree.leaves((tree, references))]
+  axes = frozenset().union(*axes)
+
+  def vary(leaf):
+    missing = tuple(sorted(axes - _varying_axes(leaf)))
+    return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+  return jax.tree.map(vary, tree)
+
+
+def _varying_axes(array):
+  aval = jax.typeof(array)
+  # JAX renamed it between 0.10.0 and 0.10.2.
+  return aval.mat.varying if hasattr(aval, "mat") else aval.vma
+
+
+def _dot(a, b, a_axis, b_axis, **options):
+  dimensions = (((a_axis,), (b_axis,)), ((), ()))
+  dtype = jnp.promote_types(a.dtype, jnp.float32)
+  return jax.lax.dot_general(
+    a, b, dimensions, preferred_element_type=dtype, **options
+  )
+
+
+def _tile(array, k, size, axis):
+  """(start, tile k); the last tile begins early instead of ending short."""
+  total = array.shape[axis]
+  start = jnp.minimum(k * size, total - size)
+  # Tied to the loop's counter, or the bits would be taken of all of it at once.
+  array, start = jax.lax.optimization_barrier((array, start))
+  tile = jax.lax.dynamic_slice_in_dim(bits(array), start, size, axis)
+  return start, jax.lax.bitcast_convert_type(tile, array.dtype)
+
+
+def _squash(z, bias, offset, soft_cap):
+  """The logits from h W, and their slope in h W if it is not 1."""
+  slope = None
+  if bias is not None:
+    z += bias
+  if soft_cap is not None:
+    tanh = jnp.tanh(z / soft_cap)
+    z, slope = soft_cap * tanh, 1 - tanh**2
+  if offset is not None:
+    z += offset
+  return z, slope
+
+
+def _logits(layout, h, head, k, labels):
+  """Tile k: (start, W_k, z [n, v], slope, is new, is the token's label)."""
+  axis, size = layout.vocab_axis, layout.vocab_tile
+  start, weight = _tile(head.weight, k, size, axis)
+  weight = weight.astype(h.dtype)
+  z = _dot(h, weight, 1, 1 - axis)
+  bias, offset = (
+    None if row is None else _tile(row, k, size, 0)[1][None].astype(z.dtype)
+    for row in (head.bias, head.offset)
+  )
+  z, slope = _squash(z, bias, offset, layout.soft_cap)
+  column = start + jnp.arange(size)[None]
+  is_new = (column >= k * size) & (z > -jnp.inf)
+  return start, weight, z, slope, is_new, column == labels[:, None]
+
+
+def _costs(layout, cost, k, t):
+  """c_jy of (5) for tile k and the tokens of tile t, [n, v]."""
+  _, table = _tile(cost.table, k, layout.vocab_tile, layout.cost_axis)
+  _, scale = _tile(cost.scale, k, layout.vocab_tile, 0)
+  cosine = _dot(
+    cost.label_rows[t],
+    table,
+    1,
+    1 - layout.cost_axis,
+    # The default on TPU would round float32 to bfloat16.
+    precision=jax.lax.Precision.HIGHEST,
+  )
+  cosine *= cost.label_scale[t][:, None] * scale[None]
+  return jnp.maximum(1 - cosine, 0)
+
+
+def _num_tiles(layout, head):
+  return math.ceil(head.weight.shape[layout.vocab_axis] / layout.vocab_tile)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def statistics(
+  layout: Layout,
+  hidden: jax.Array,
+  head: Head,
+  labels: jax.Array,
+  cost: Cost | None,
+) -> Statistics:
+  """Equations (1) to (4), of hidden [T, n, D] and labels [T, n].
+
+  Differentiable in hidden, head.weight and head.bias. All arguments must vary
+  over the same mesh axes (`varying_alike`).
+  """
+
+  def token_tile(t):
+    h, y = hidden[t], labels[t]
+
+    def vocab_tile(carry, k):
+      top, total, z_sum, cost_total = carry
+      _, _, z, _, is_new, is_label = _logits(layout, h, head, k, y)
+      others = jnp.where(is_new & ~is_label, z, -jnp.inf)
+      new_top = jnp.maximum(top, others.max(1))
+      base = jnp.where(new_top > -jnp.inf, new_top, 0)  # Nothing seen yet.
+      weights = jnp.exp(others - base[:, None])
+      rescale = jnp.exp(top - base)
+      total = total * rescale + weights.sum(1)
+      z_sum += jnp.where(is_new, z, 0).sum(1)
+      if cost is not None:
+        c = _costs(layout, cost, k, t)
+        cost_total = cost_total * rescale + (weights * c).sum(1)
+      return (new_top, total, z_sum, cost_total), None
+
+    zeros = jnp.zeros(y.shape, jnp.promote_types(h.dtype, jnp.float32))
+    init = varying_alike((zeros - jnp.inf, zeros, zeros, zeros), h)
+    tiles = jnp.arange(_num_tiles(layout, head))
+    (top, total, z_sum, cost_total), _ = jax.lax.scan(vocab_tile, init, tiles)
+    some = total > 0
+    total = jnp.where(some, total, 1)
+    return Statistics(
+      z_label=_label_logits(layout, h, head, y),
+      log_others=jnp.where(some, top + jnp.log(total), -jnp.inf),
+      z_sum=z_sum,
+      cost_others=cost_total / total,
+    )
+
+  return jax.lax.map(token_tile, jnp.arange(hidden.shape[0]))
+
+
+def _label_logits(layout, h, head, labels):
+  """z_y [n], 0 for a label of another shard."""
+  num_classes = head.weight.shape[layout.vocab_axis]
+  owned = (labels >= 0) & (labels < num_classes)
+  labels = jnp.where(owned, labels, 0)
+
+  dtype = jnp.promote_types(h.dtype, jnp.float32)
+  rows = take_rows(head.weight, labels, layout.vocab_axis).astype(h.dtype)
+  bias, offset = (
+    None if row is None else row[labels].astype(dtype)
+    for row in (head.bias, head.offset)
+  )
+  z = jnp.sum(h.astype(dtype) * rows.astype(dtype), axis=1)
+  z, _ = _squash(z, bias, offset, layout.soft_cap)
+  return jnp.where(owned, z, 0)
+
+
+def _forward(layout, hidden, head, labels, cost):
+  stats = statistics(layout, hidden, head, labels, cost)
+  return stats, (hidden, head, labels, cost, stats)
+
+
+def _backward(layout, residuals, g):
+  """Equation (6), a tile of W at a time, so that each is written once."""
+  hidden, head, labels, cost, stats = residuals
+  # Transposed once: the product below is twice as fast on CPUs so.
+  hidden_t = hidden.swapaxes(1, 2)
+  has_others = stats.log_others > -jnp.inf
+  log_others = jnp.where(has_others, stats.log_others, 0)
+  g_others = g.log_others - g.cost_others * stats.cost_others
+  dtype = stats.z_label.dtype
+
+  def token_tile(carry, t, k):
+    dh, dweight_t, dbias = carry
+    h = hidden[t]
+    _, weight, z, slope, is_new, is_label = _logits(
+      layout, h, head, k, labels[t]
+    )
+    q = jnp.exp(z - log_others[t][:, None])
+    factor = g_others[t][:, None]
+    if cost is not None:
+      c = _costs(layout, cost, k, t)
+      factor = factor + g.cost_others[t][:, None] * c
+    dz = jnp.where(is_label, g.z_label[t][:, None], q * factor)
+    dz = jnp.where(is_new, dz + g.z_sum[t][:, None], 0)
+    if slope is not None:
+      dz *= slope
+    dbias += dz.sum(0)
+    dz = dz.astype(h.dtype)
+    dh = dh.at[t].add(_dot(dz, weight, 1, layout.vocab_axis))
+    return (dh, dweight_t + _dot(hidden_t[t], dz, 1, 0), dbias), None
+
+  def vocab_tile(carry, k):
+    dh, dweight, dbias = carry
+    start, weight = _tile(head.weight, k, layout.vocab_tile, layout.vocab_axis)
+    width = weight.shape[1 - layout.vocab_axis]
+    init = (
+      jnp.zeros((width, layout.vocab_tile), dtype),
+      jnp.zeros(layout.vocab_tile, dtype),
+    )
+    (dh, part, dbias_part), _ = jax.lax.scan(
+      functools.partial(token_tile, k=k),
+      (dh, *varying_alike(init, hidden)),
+      jnp.arange(hidden.shape[0]),
+    )
+    part = part if layout.vocab_axis == 1 else part.T
+    dweight = jax.lax.dynamic_update_slice_in_dim(
+      dweight, bits(part.astype(weight.dtype)), start, layout.vocab_axis
+    )
+    dbias = jax.lax.dynamic_update_slice_in_dim(dbias, dbias_part, start, 0)
+    return (dh, dweight, dbias), None
+
+  num_classes = head.weight.shape[layout.vocab_axis]
+  init = (
+    jnp.zeros(hidden.shape, dtype),
+    jnp.zeros_like(bits(head.weight)),
+    jnp.zeros(num_classes, dtype),
+  )
+  (dh, dweight, dbias), _ = jax.lax.scan(
+    vocab_tile,
+    varying_alike(init, hidden),
+    jnp.arange(_num_tiles(layout, head)),
+    # From the last: what it has in common with its neighbour, which is not new
+    # in it, is written again by the neighbour.
+    reverse=True,
+  )
+  dweight = jax.lax.bitcast_convert_type(dweight, head.weight.dtype)
+  dbias = None if head.bias is None else dbias.astype(head.bias.dtype)
+  return dh.astype(hidden.dtype), Head(dweight, dbias, None), None, None
+
+
+statistics.defvjp(_forward, _backward)

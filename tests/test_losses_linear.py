@@ -1,0 +1,425 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fused linear losses against the dense ones, which have other tests."""
+
+import functools
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+from jax import test_util
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy import special
+
+import losses
+
+# Neither N nor V is a multiple of its tile: 3 x 16 > 37, 3 x 128 > 301.
+N, D, V = 37, 8, 301
+TILES = {"token_tile": 16, "vocab_tile": 128}
+
+
+@functools.cache
+def arrays(vocab_axis=1):
+  rng = np.random.default_rng(0)
+  shape = (D, V) if vocab_axis == 1 else (V, D)
+  values = {
+    "hidden": rng.normal(size=(N, D)),
+    "head": rng.normal(size=shape),
+    "bias": rng.normal(size=V),
+    "offset": rng.normal(size=V),
+    "cost_embedding": rng.normal(size=(V, 5)),
+    "weights": rng.normal(size=(3, N)),
+  }
+  values = {name: np.float32(value) for name, value in values.items()}
+  values["offset"][7] = -np.inf  # A row that pads the vocabulary.
+  values["head"][..., 9 if vocab_axis else 0] = 0  # A column without direction.
+  labels = rng.integers(0, V, N)
+  return values, np.where(labels == 7, 8, labels)
+
+
+def fused(hidden, head, labels, *, cost_embedding=None, **options):
+  options = {**TILES, **options}
+  nll, uniform_nll = losses.linear_nll_terms(hidden, head, labels, **options)
+  terms = losses.linear_emo_terms(
+    hidden, head, labels, cost_embedding=cost_embedding, **options
+  )
+  np.testing.assert_equal(nll.shape, terms.nll.shape)
+  return jnp.stack([0.5 * (nll + terms.nll), uniform_nll, terms.emd])
+
+
+def dense(
+  hidden,
+  head,
+  labels,
+  *,
+  cost_embedding=None,
+  bias=None,
+  offset=None,
+  soft_cap=None,
+  vocab_axis=1,
+):
+  head = head if vocab_axis == 1 else head.T
+  z = jnp.dot(hidden, head, preferred_element_type=jnp.float32)
+  z = z if bias is None else z + bias[None]
+  z = z if soft_cap is None else soft_cap * jnp.tanh(z / soft_cap)
+  z = z if offset is None else z + offset[None]
+  embedding = head.T if cost_embedding is None else cost_embedding
+  terms = losses.emo_terms(z, labels, embedding)
+  return jnp.stack([terms.nll, losses.uniform_nll(z), terms.emd])
+
+
+def with_gradients(f, values, labels, names, **options):
+  """The three terms [3, N], and gradients of a random combination of them."""
+  given = {name: values[name] for name in names}
+  weights = values["weights"]
+
+  @functools.partial(jax.jit, static_argnames=())
+  def run(hidden, head, given):
+    def total(hidden, head, bias):
+      extra = {**given, **({} if bias is None else {"bias": bias})}
+      terms = f(hidden, head, labels, **extra, **options)
+      return (terms * weights).sum(), terms
+
+    bias = given.get("bias")
+    argnums = (0, 1) if bias is None else (0, 1, 2)
+    gradients, terms = jax.grad(total, argnums, has_aux=True)(
+      hidden, head, bias
+    )
+    return terms, gradients
+
+  return run(values["hidden"], values["head"], given)
+
+
+def assert_close(actual, expected, tolerance):
+  for a, b in zip(
+    jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True
+  ):
+    scale = np.abs(np.float32(b)).max()
+    np.testing.assert_allclose(
+      np.float32(a), np.float32(b), atol=tolerance * scale
+    )
+
+
+@pytest.mark.parametrize(
+  "names, options",
+  [
+    ((), {"vocab_axis": 1}),
+    (("bias", "cost_embedding"), {"vocab_axis": 0}),
+    (("bias", "offset"), {"vocab_axis": 0, "soft_cap": 3.0}),
+    (("offset", "cost_embedding"), {"vocab_axis": 1, "soft_cap": 2.0}),
+  ],
+)
+def test_equals_the_dense_form(names, options):
+  values, labels = arrays(options["vocab_axis"])
+  actual = with_gradients(fused, values, labels, names, **options)
+  expected = with_gradients(dense, values, labels, names, **options)
+  assert_close(actual, expected, 3e-6)
+
+
+def test_bfloat16_is_exact_but_for_the_rounding_of_gradients():
+  values, labels = arrays()
+  half = {
+    name: jnp.asarray(values[name], jnp.bfloat16) for name in ("hidden", "head")
+  }
+  terms, gradients = with_gradients(fused, {**values, **half}, labels, ())
+  assert terms.dtype == jnp.float32
+  assert [g.dtype for g in gradients] == [jnp.bfloat16] * 2
+  exact = {name: np.float32(value) for name, value in half.items()}
+  expected = with_gradients(dense, {**values, **exact}, labels, ())
+  # Products of bfloat16 are exact in float32.
+  assert_close(terms, expected[0], 3e-6)
+  assert_close(gradients, expected[1], 1e-2)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_ratio_of_a_confident_token(dtype):
+  rng = np.random.default_rng(1)
+  hidden = jnp.asarray(rng.normal(size=(1, D)), dtype)
+  head = jnp.asarray(rng.normal(size=(D, V)), dtype)
+  z = np.float64(hidden) @ np.float64(head)
+  # A bias that makes 1 - p_t = 1e-6.
+  bias = np.zeros(V, np.float32)
+  bias[0] = special.logsumexp(z[0, 1:]) - z[0, 0] - np.log(1e-6)
+  z[0] += np.float64(bias)
+  nll64 = np.log1p(np.exp(z[0, 1:] - z[0, 0]).sum())
+  e = np.float64(head) / np.linalg.norm(np.float64(head), axis=0)
+  p = np.exp(z[0, 1:] - special.logsumexp(z[0]))
+  emd64 = p @ (1 - e[:, 1:].T @ e[:, 0])
+
+  nll, emd = losses.linear_emo_terms(
+    hidden, head, jnp.array([0]), bias=bias, **TILES
+  )
+  np.testing.assert_allclose(nll64, 1e-6, rtol=1e-3)
+  np.testing.assert_allclose(nll, nll64, rtol=1e-4)
+  np.testing.assert_allclose(nll / emd, nll64 / emd64, rtol=1e-4)
+
+
+MAPS = {
+  "tailr": functools.partial(losses.tailr, gamma=0.1, min_weight=0.3),
+  "smooth_accuracy": losses.smooth_accuracy_loss,
+  "focal": losses.focal,
+  "gce": functools.partial(losses.generalized_cross_entropy, q=0.7),
+}
+
+
+def test_every_map_of_the_nll_works_on_top():
+  values, labels = arrays()
+  prior = np.float32(np.arange(1, V + 1))
+
+  def every(nll):
+    return jnp.stack([f(nll) for f in MAPS.values()]).sum()
+
+  def on_fused(hidden, head):
+    offset = losses.logit_adjustment(prior)
+    terms = losses.linear_nll_terms(
+      hidden, head, labels, offset=offset, **TILES
+    )
+    return (
+      every(terms.nll) + losses.label_smoothing(*terms, smoothing=0.1).sum()
+    )
+
+  def on_dense(hidden, head):
+    z = hidden @ head + losses.logit_adjustment(prior)[None]
+    nll = optax.softmax_cross_entropy_with_integer_labels(z, labels)
+    smooth = optax.smooth_labels(jax.nn.one_hot(labels, V), 0.1)
+    return every(nll) + optax.softmax_cross_entropy(z, smooth).sum()
+
+  actual, expected = (
+    jax.jit(jax.value_and_grad(f, (0, 1)))(values["hidden"], values["head"])
+    for f in (on_fused, on_dense)
+  )
+  assert_close(actual, expected, 5e-6)
+
+
+def test_tokens_left_out_have_no_part():
+  values, labels = arrays()
+  keep = np.arange(N) % 3 > 0
+  hidden = np.where(keep[:, None], values["hidden"], np.nan)
+  labels = np.where(keep, labels, -100)
+
+  @jax.jit
+  def run(hidden, head, keep):
+    def total(hidden, head):
+      nll = losses.linear_nll(hidden, head, labels, where=keep, **TILES)
+      return nll.sum(), nll
+
+    return jax.grad(total, (0, 1), has_aux=True)(hidden, head)
+
+  (dh, dw), nll = run(hidden, values["head"], keep)
+  assert not nll[~keep].any() and not dh[~keep].any()
+  z = values["hidden"][keep] @ values["head"]
+  expected = optax.softmax_cross_entropy_with_integer_labels(z, labels[keep])
+  np.testing.assert_allclose(nll[keep], expected, rtol=1e-5)
+  assert np.isfinite(dw).all() and np.any(dw)
+  # Nobody left: no loss, no gradient, no NaN.
+  (dh, dw), nll = run(hidden, values["head"], np.zeros(N, bool))
+  assert not nll.any() and not dh.any() and not dw.any()
+
+
+@pytest.mark.parametrize("v", [1, 2])
+def test_smallest_vocabularies_one_token_and_large_logits(v):
+  def total(hidden, head):
+    nll, emd = losses.linear_emo_terms(hidden, head, jnp.array(0))
+    return nll + emd, (nll, emd)
+
+  hidden, head = jnp.array([1e2, -1e2]), jnp.array([[-1e2, 1e2][:v]] * 2)
+  head = head.at[1].multiply(-1)  # Logits -2e4 and 2e4.
+  gradients, (nll, emd) = jax.grad(total, (0, 1), has_aux=True)(hidden, head)
+  assert all(np.isfinite(g).all() for g in gradients)
+  np.testing.assert_allclose([nll, emd], [0, 0] if v == 1 else [4e4, 2])
+
+
+def test_leading_axes_and_vmap():
+  values, labels = arrays()
+  hidden, labels = values["hidden"][:36].reshape(2, 3, 6, D), labels[:36]
+  labels = labels.reshape(2, 3, 6)
+  together = losses.linear_nll(hidden, values["head"], labels, **TILES)
+  assert together.shape == (2, 3, 6)
+  each = jax.vmap(
+    lambda h, y: losses.linear_nll(h, values["head"], y, **TILES)
+  )(hidden, labels)
+  np.testing.assert_allclose(each, together, rtol=1e-5)
+
+
+def every_size(jaxpr):
+  """Sizes of all arrays that a program makes, in loops and calls too."""
+  for equation in jaxpr.eqns:
+    yield from (v.aval.size for v in equation.outvars)
+    for value in jax.tree.leaves(
+      list(equation.params.values()),
+      is_leaf=lambda p: hasattr(p, "jaxpr") or hasattr(p, "eqns"),
+    ):
+      value = getattr(value, "jaxpr", value)
+      if hasattr(value, "eqns"):
+        yield from every_size(value)
+
+
+def test_there_is_no_array_of_all_logits():
+  n, d, v = 4096, 8, 20_000
+  arguments = (
+    jax.ShapeDtypeStruct((n, d), jnp.bfloat16),
+    jax.ShapeDtypeStruct((d, v), jnp.bfloat16),
+    jax.ShapeDtypeStruct((n,), jnp.int32),
+  )
+
+  def largest(f):
+    program = jax.make_jaxpr(jax.value_and_grad(f, (0, 1)))(*arguments)
+    return max(every_size(program.jaxpr))
+
+  def naive(hidden, head, labels):
+    z = hidden @ head
+    return optax.softmax_cross_entropy_with_integer_labels(z, labels).sum()
+
+  assert largest(naive) >= n * v
+  for f in (losses.linear_nll, lambda *a: losses.linear_emo_terms(*a).emd):
+    # A tile of 1024 tokens and 4096 classes at most.
+    assert largest(lambda *a, f=f: f(*a).sum()) <= 1024 * 4096
+
+
+def test_gradients_by_finite_differences():
+  with jax.enable_x64(True):
+    values, labels = arrays()
+    hidden, head, bias = (
+      jnp.asarray(values[name], jnp.float64)
+      for name in ("hidden", "head", "bias")
+    )
+    # Costs of a table of its own: those of the head are constants, not fixed.
+    table = values["cost_embedding"]
+    f = jax.jit(
+      lambda h, w, b: fused(
+        h, w, labels[:3], bias=b, soft_cap=4.0, cost_embedding=table
+      )
+    )
+    test_util.check_grads(
+      f, (hidden[:3], head, bias), order=1, modes=["rev"], rtol=1e-6
+    )
+
+
+SHARDED = """
+import jax, jax.numpy as jnp, numpy as np, losses
+jax.config.update("jax_numpy_rank_promotion", "raise")
+P = jax.sharding.PartitionSpec
+auto = (jax.sharding.AxisType.Auto,) * 2
+mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=auto)
+rng = np.random.default_rng(0)
+n, d, v = 24, 4, 66
+hidden, head, bias, table = (
+  np.float32(rng.normal(size=s)) for s in ((n, d), (d, v), (v,), (v, 3)))
+labels = rng.integers(0, v, n)
+offset = np.float32(np.where(np.arange(v) == 5, -np.inf, 0))
+labels = np.where(labels == 5, 6, labels)
+options = dict(token_tile=8, vocab_tile=16)
+
+def total(axis_name, hidden, head, bias, table, offset, labels):
+  o = dict(bias=bias, offset=offset, axis_name=axis_name, **options)
+  terms = losses.linear_nll_terms(hidden, head, labels, **o)
+  fixed = losses.linear_emo_terms(hidden, head, labels, cost_embedding=table, **o)
+  now = losses.linear_emo_terms(hidden, head, labels, **o)
+  per_token = (losses.tailr(terms.nll, gamma=0.1) + terms.uniform_nll
+               + losses.emo_mode1(*fixed) + now.emd)
+  return per_token
+
+def sharded(check_vma):
+  shard = jax.shard_map(
+    lambda *a: total("model", *a), mesh=mesh, out_specs=P("data"),
+    in_specs=(P("data"), P(None, "model"), P("model"), P("model"), P("model"),
+              P("data")), check_vma=check_vma)
+  return lambda *a: shard(*a)
+
+def run(f):
+  g = jax.value_and_grad(lambda *a: f_sum(f, *a), (0, 1, 2), has_aux=True)
+  return jax.jit(g)(hidden, head, bias, table, offset, labels)
+
+def f_sum(f, *a):
+  per_token = f(*a)
+  weights = jnp.cos(jnp.arange(n))
+  return (per_token * weights).sum(), per_token
+
+expected = run(lambda *a: total(None, *a))
+for check_vma in (True, False):
+  actual = run(sharded(check_vma))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5),
+               actual, expected)
+print("equal")
+"""
+
+
+def test_vocabulary_sharded_over_a_mesh_axis():
+  done = subprocess.run(
+    [sys.executable, "-c", SHARDED],
+    env={
+      **os.environ,
+      "JAX_PLATFORMS": "cpu",
+      "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+    },
+    cwd=pathlib.Path(__file__).parent.parent,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.stdout.strip() == "equal", done.stderr
+
+
+HIDDEN, HEAD = jnp.ones((2, 3)), jnp.ones((3, 5))
+LABELS = jnp.array([0, 4])
+
+
+@pytest.mark.parametrize(
+  "call, message",
+  [
+    (
+      lambda: losses.linear_nll(HIDDEN, HEAD, LABELS + 1),
+      "labels has 5.*5 classes 0 to 4",
+    ),
+    (
+      lambda: losses.linear_nll(HIDDEN, HEAD.T, LABELS),
+      r"head has shape \(5, 3\), not \[D, V\] with D = 3.*vocab_axis",
+    ),
+    (
+      lambda: losses.linear_nll(HIDDEN, HEAD, LABELS[:1]),
+      r"labels has shape \(1,\)",
+    ),
+    (
+      lambda: losses.linear_nll(HIDDEN, HEAD, LABELS * 1.0),
+      "labels must be integers",
+    ),
+    (
+      lambda: losses.linear_nll(HIDDEN.astype(int), HEAD, LABELS),
+      "hidden must be floating",
+    ),
+    (
+      lambda: losses.linear_nll(HIDDEN, HEAD, LABELS, bias=jnp.ones(4)),
+      r"bias has shape \(4,\), not \[V\] with V = 5",
+    ),
+    (
+      lambda: losses.linear_nll(HIDDEN, HEAD, LABELS, soft_cap=0.0),
+      "soft_cap=0.0 must be positive",
+    ),
+    (
+      lambda: losses.linear_nll(HIDDEN, HEAD, LABELS, vocab_axis=2),
+      "vocab_axis=2",
+    ),
+    (
+      lambda: losses.linear_nll(HIDDEN, HEAD, LABELS, vocab_tile=0),
+      "vocab_tile=0",
+    ),
+    (
+      lambda: losses.linear_emo_terms(
+        HIDDEN, HEAD, LABELS, cost_embedding=HEAD
+      ),
+      r"cost_embedding has shape \(3, 5\)",
+    ),
+  ],
+)
+def test_mistakes_are_named(call, message):
+  with pytest.raises(ValueError, match=message):
+    call()
+
+
+def test_a_misspelt_option_is_an_error():
+  with pytest.raises(TypeError, match="softcap"):
+    losses.linear_nll(HIDDEN, HEAD, LABELS, softcap=3.0)
