@@ -19,7 +19,9 @@ with `axis_name`; labels stay global. Tokens sharded over other axes of the mesh
 need nothing. Reverse mode only, and once: there is no second derivative.
 """
 
-from typing import NamedTuple, TypedDict, Unpack
+from typing import NamedTuple
+from typing import TypedDict
+from typing import Unpack
 
 import chex
 import jax
@@ -29,6 +31,7 @@ from losses import checks
 from losses import earth_mover
 from losses import linear_statistics
 from losses import logspace
+from losses import tiles
 
 
 class HeadOptions(TypedDict, total=False):
@@ -92,7 +95,7 @@ def linear_nll(
 
   >>> hidden, head = jnp.ones((2, 3)), jnp.eye(3, 5)
   >>> print(losses.linear_nll(hidden, head, jnp.array([0, 4])))
-  [1.3172 2.3172]
+  [1.318 2.318]
   """
   stats, _, where = _per_token(hidden, head, labels, **options)
   return jnp.where(where, _nll(stats), 0)
@@ -124,7 +127,7 @@ def linear_nll_terms(
   >>> hidden, head = jnp.ones((2, 3)), jnp.eye(3, 5)
   >>> terms = losses.linear_nll_terms(hidden, head, jnp.array([0, 4]))
   >>> print(losses.label_smoothing(*terms, smoothing=0.1))
-  [1.3572 2.2572]
+  [1.358 2.258]
   """
   stats, num_classes, where = _per_token(hidden, head, labels, **options)
   nll = _nll(stats)
@@ -166,7 +169,7 @@ def linear_emo_terms(
   >>> hidden, head = jnp.ones((2, 3)), jnp.eye(3, 5)
   >>> terms = losses.linear_emo_terms(hidden, head, jnp.array([0, 4]))
   >>> print(terms.emd)
-  [0.7321 0.9015]
+  [0.7323 0.9015]
   """
   if cost_embedding is None:
     costs = head, options.get("vocab_axis", 1)
@@ -218,7 +221,7 @@ def _per_token(
   labels = jnp.where(where, labels, 0) - first
   hidden = jnp.where(where[..., None], hidden, 0)
   n, width = labels.size, hidden.shape[-1]
-  tile = linear_statistics.even_tile(max(n, 1), token_tile, 8)
+  tile = tiles.even_tile(max(n, 1), token_tile, 8)
   pad = -n % tile
   labels_nt = jnp.pad(labels.reshape(-1), (0, pad)).reshape(-1, tile)
   hidden_nt = jnp.pad(hidden.reshape(-1, width), ((0, pad), (0, 0)))
@@ -228,7 +231,7 @@ def _per_token(
     vocab_axis=vocab_axis,
     cost_axis=0 if costs is None else costs[1],
     soft_cap=soft_cap,
-    vocab_tile=linear_statistics.even_tile(num_classes, vocab_tile, 128),
+    vocab_tile=tiles.even_tile(num_classes, vocab_tile, 128),
   )
   bias = None if bias is None else jnp.asarray(bias)
   if offset is not None:
@@ -236,13 +239,13 @@ def _per_token(
   head = linear_statistics.Head(head, bias, offset)
   cost = None if costs is None else _cost(*costs, labels_nt, axis_name)
   arguments = hidden_nt, head, labels_nt, cost
-  arguments = linear_statistics.varying_alike(arguments, first)
+  arguments = tiles.varying_alike(arguments, first)
   stats = linear_statistics.statistics(layout, *arguments)
   stats = jax.tree.map(lambda s: s.reshape(-1)[:n].reshape(where.shape), stats)
 
   real = num_classes if offset is None else jnp.sum(offset > -jnp.inf)
   if axis_name is not None:
-    stats = _over_shards(stats, axis_name)
+    stats = linear_statistics.over_shards(stats, axis_name)
     real = jax.lax.psum(real, axis_name)
   return stats, real, where
 
@@ -283,7 +286,7 @@ def _cost(table, axis, labels, axis_name):
   num_classes = square.size
   owned = (labels >= 0) & (labels < num_classes)
   index = jnp.where(owned, labels, 0)
-  rows = linear_statistics.take_rows(table, index, axis)
+  rows = tiles.take_rows(table, index, axis)
   rows = jnp.where(owned[..., None], rows, 0)
   label_square = jnp.where(owned, square[index], 0)
   if axis_name is not None:
@@ -293,20 +296,3 @@ def _cost(table, axis, labels, axis_name):
     for s in (square, label_square)
   )
   return linear_statistics.Cost(table, scale, rows, label_scale)
-
-
-def _over_shards(stats, axis_name):
-  """The statistics of the union of disjoint vocabularies."""
-  top = jax.lax.pmax(jax.lax.stop_gradient(stats.log_others), axis_name)
-  top = jnp.where(top > -jnp.inf, top, 0)
-  part = jnp.exp(stats.log_others - top)
-  total = jax.lax.psum(part, axis_name)
-  some = total > 0
-  total = jnp.where(some, total, 1)
-  cost = jax.lax.psum(part * stats.cost_others, axis_name)
-  return linear_statistics.Statistics(
-    z_label=jax.lax.psum(stats.z_label, axis_name),
-    log_others=jnp.where(some, top + jnp.log(total), -jnp.inf),
-    z_sum=jax.lax.psum(stats.z_sum, axis_name),
-    cost_others=cost / total,
-  )

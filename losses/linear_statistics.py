@@ -3,7 +3,7 @@
 
 Notation: hidden states h [N, D], head W and b, label y of each token, costs c,
 
-  z_j = cap tanh((h W_j + b_j) / cap) + offset_j         (cap, b, offset: if any)
+  z_j = cap tanh((h W_j + b_j) / cap) + offset_j         (cap, b, offset if any)
   z_label = z_y                                                           (1)
   log_others = log sum_{j != y} exp(z_j)                                  (2)
   z_sum = sum_j z_j                                                       (3)
@@ -28,6 +28,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from losses import tiles
 
 
 class Statistics(NamedTuple):
@@ -69,69 +71,6 @@ class Layout(NamedTuple):
   vocab_tile: int
 
 
-def even_tile(size: int, at_most: int, multiple: int) -> int:
-  """A tile that covers size in equal parts, rounded up to a multiple."""
-  parts = math.ceil(size / at_most)
-  return min(size, math.ceil(size / parts / multiple) * multiple)
-
-
-def bits(array: jax.Array) -> jax.Array:
-  """The array as unsigned integers of its width.
-
-  XLA on CPU moves no bfloat16: to slice, gather or update an array it converts
-  all of it to float32, each time. Integers it moves as they are.
-  """
-  width = 8 * array.dtype.itemsize
-  return jax.lax.bitcast_convert_type(array, jnp.dtype(f"uint{width}"))
-
-
-def take_rows(array: jax.Array, index: jax.Array, axis: int) -> jax.Array:
-  """Vectors [..., D] of array [D, V] (axis 1) or [V, D] at index [...]."""
-  rows = jnp.take(bits(array), index, axis=axis)
-  rows = jax.lax.bitcast_convert_type(rows, array.dtype)
-  return rows if axis == 0 else jnp.moveaxis(rows, 0, -1)
-
-
-def varying_alike(tree, *references):
-  """The tree, varying over every mesh axis that any reference varies over.
-
-  Inside jax.shard_map a scan's carry and a custom derivative must vary over the
-  same axes as what they meet; elsewhere this does nothing.
-  """
-  axes = [_varying_axes(leaf) for leaf in jax.tree.leaves((tree, references))]
-  axes = frozenset().union(*axes)
-
-  def vary(leaf):
-    missing = tuple(sorted(axes - _varying_axes(leaf)))
-    return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
-
-  return jax.tree.map(vary, tree)
-
-
-def _varying_axes(array):
-  aval = jax.typeof(array)
-  # JAX renamed it between 0.10.0 and 0.10.2.
-  return aval.mat.varying if hasattr(aval, "mat") else aval.vma
-
-
-def _dot(a, b, a_axis, b_axis, **options):
-  dimensions = (((a_axis,), (b_axis,)), ((), ()))
-  dtype = jnp.promote_types(a.dtype, jnp.float32)
-  return jax.lax.dot_general(
-    a, b, dimensions, preferred_element_type=dtype, **options
-  )
-
-
-def _tile(array, k, size, axis):
-  """(start, tile k); the last tile begins early instead of ending short."""
-  total = array.shape[axis]
-  start = jnp.minimum(k * size, total - size)
-  # Tied to the loop's counter, or the bits would be taken of all of it at once.
-  array, start = jax.lax.optimization_barrier((array, start))
-  tile = jax.lax.dynamic_slice_in_dim(bits(array), start, size, axis)
-  return start, jax.lax.bitcast_convert_type(tile, array.dtype)
-
-
 def _squash(z, bias, offset, soft_cap):
   """The logits from h W, and their slope in h W if it is not 1."""
   slope = None
@@ -148,11 +87,13 @@ def _squash(z, bias, offset, soft_cap):
 def _logits(layout, h, head, k, labels):
   """Tile k: (start, W_k, z [n, v], slope, is new, is the token's label)."""
   axis, size = layout.vocab_axis, layout.vocab_tile
-  start, weight = _tile(head.weight, k, size, axis)
+  start, weight = tiles.tile(head.weight, k, size, axis)
   weight = weight.astype(h.dtype)
-  z = _dot(h, weight, 1, 1 - axis)
+  z = tiles.dot(h, weight, 1, 1 - axis)
   bias, offset = (
-    None if row is None else _tile(row, k, size, 0)[1][None].astype(z.dtype)
+    None
+    if row is None
+    else tiles.tile(row, k, size, 0)[1][None].astype(z.dtype)
     for row in (head.bias, head.offset)
   )
   z, slope = _squash(z, bias, offset, layout.soft_cap)
@@ -163,9 +104,9 @@ def _logits(layout, h, head, k, labels):
 
 def _costs(layout, cost, k, t):
   """c_jy of (5) for tile k and the tokens of tile t, [n, v]."""
-  _, table = _tile(cost.table, k, layout.vocab_tile, layout.cost_axis)
-  _, scale = _tile(cost.scale, k, layout.vocab_tile, 0)
-  cosine = _dot(
+  _, table = tiles.tile(cost.table, k, layout.vocab_tile, layout.cost_axis)
+  _, scale = tiles.tile(cost.scale, k, layout.vocab_tile, 0)
+  cosine = tiles.dot(
     cost.label_rows[t],
     table,
     1,
@@ -192,7 +133,7 @@ def statistics(
   """Equations (1) to (4), of hidden [T, n, D] and labels [T, n].
 
   Differentiable in hidden, head.weight and head.bias. All arguments must vary
-  over the same mesh axes (`varying_alike`).
+  over the same mesh axes (`tiles.varying_alike`).
   """
 
   def token_tile(t):
@@ -214,9 +155,9 @@ def statistics(
       return (new_top, total, z_sum, cost_total), None
 
     zeros = jnp.zeros(y.shape, jnp.promote_types(h.dtype, jnp.float32))
-    init = varying_alike((zeros - jnp.inf, zeros, zeros, zeros), h)
-    tiles = jnp.arange(_num_tiles(layout, head))
-    (top, total, z_sum, cost_total), _ = jax.lax.scan(vocab_tile, init, tiles)
+    init = tiles.varying_alike((zeros - jnp.inf, zeros, zeros, zeros), h)
+    steps = jnp.arange(_num_tiles(layout, head))
+    (top, total, z_sum, cost_total), _ = jax.lax.scan(vocab_tile, init, steps)
     some = total > 0
     total = jnp.where(some, total, 1)
     return Statistics(
@@ -236,7 +177,7 @@ def _label_logits(layout, h, head, labels):
   labels = jnp.where(owned, labels, 0)
 
   dtype = jnp.promote_types(h.dtype, jnp.float32)
-  rows = take_rows(head.weight, labels, layout.vocab_axis).astype(h.dtype)
+  rows = tiles.take_rows(head.weight, labels, layout.vocab_axis).astype(h.dtype)
   bias, offset = (
     None if row is None else row[labels].astype(dtype)
     for row in (head.bias, head.offset)
@@ -278,12 +219,14 @@ def _backward(layout, residuals, g):
       dz *= slope
     dbias += dz.sum(0)
     dz = dz.astype(h.dtype)
-    dh = dh.at[t].add(_dot(dz, weight, 1, layout.vocab_axis))
-    return (dh, dweight_t + _dot(hidden_t[t], dz, 1, 0), dbias), None
+    dh = dh.at[t].add(tiles.dot(dz, weight, 1, layout.vocab_axis))
+    return (dh, dweight_t + tiles.dot(hidden_t[t], dz, 1, 0), dbias), None
 
   def vocab_tile(carry, k):
     dh, dweight, dbias = carry
-    start, weight = _tile(head.weight, k, layout.vocab_tile, layout.vocab_axis)
+    start, weight = tiles.tile(
+      head.weight, k, layout.vocab_tile, layout.vocab_axis
+    )
     width = weight.shape[1 - layout.vocab_axis]
     init = (
       jnp.zeros((width, layout.vocab_tile), dtype),
@@ -291,12 +234,12 @@ def _backward(layout, residuals, g):
     )
     (dh, part, dbias_part), _ = jax.lax.scan(
       functools.partial(token_tile, k=k),
-      (dh, *varying_alike(init, hidden)),
+      (dh, *tiles.varying_alike(init, hidden)),
       jnp.arange(hidden.shape[0]),
     )
     part = part if layout.vocab_axis == 1 else part.T
     dweight = jax.lax.dynamic_update_slice_in_dim(
-      dweight, bits(part.astype(weight.dtype)), start, layout.vocab_axis
+      dweight, tiles.bits(part.astype(weight.dtype)), start, layout.vocab_axis
     )
     dbias = jax.lax.dynamic_update_slice_in_dim(dbias, dbias_part, start, 0)
     return (dh, dweight, dbias), None
@@ -304,12 +247,12 @@ def _backward(layout, residuals, g):
   num_classes = head.weight.shape[layout.vocab_axis]
   init = (
     jnp.zeros(hidden.shape, dtype),
-    jnp.zeros_like(bits(head.weight)),
+    jnp.zeros_like(tiles.bits(head.weight)),
     jnp.zeros(num_classes, dtype),
   )
   (dh, dweight, dbias), _ = jax.lax.scan(
     vocab_tile,
-    varying_alike(init, hidden),
+    tiles.varying_alike(init, hidden),
     jnp.arange(_num_tiles(layout, head)),
     # From the last: what it has in common with its neighbour, which is not new
     # in it, is written again by the neighbour.
@@ -321,3 +264,20 @@ def _backward(layout, residuals, g):
 
 
 statistics.defvjp(_forward, _backward)
+
+
+def over_shards(stats: Statistics, axis_name: str) -> Statistics:
+  """The statistics of the union of disjoint vocabularies."""
+  top = jax.lax.pmax(jax.lax.stop_gradient(stats.log_others), axis_name)
+  top = jnp.where(top > -jnp.inf, top, 0)
+  part = jnp.exp(stats.log_others - top)
+  total = jax.lax.psum(part, axis_name)
+  some = total > 0
+  total = jnp.where(some, total, 1)
+  cost = jax.lax.psum(part * stats.cost_others, axis_name)
+  return Statistics(
+    z_label=jax.lax.psum(stats.z_label, axis_name),
+    log_others=jnp.where(some, top + jnp.log(total), -jnp.inf),
+    z_sum=jax.lax.psum(stats.z_sum, axis_name),
+    cost_others=cost / total,
+  )

@@ -317,7 +317,8 @@ options = dict(token_tile=8, vocab_tile=16)
 def total(axis_name, hidden, head, bias, table, offset, labels):
   o = dict(bias=bias, offset=offset, axis_name=axis_name, **options)
   terms = losses.linear_nll_terms(hidden, head, labels, **o)
-  fixed = losses.linear_emo_terms(hidden, head, labels, cost_embedding=table, **o)
+  fixed = losses.linear_emo_terms(
+    hidden, head, labels, cost_embedding=table, **o)
   now = losses.linear_emo_terms(hidden, head, labels, **o)
   per_token = (losses.tailr(terms.nll, gamma=0.1) + terms.uniform_nll
                + losses.emo_mode1(*fixed) + now.emd)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pieces of large arrays inside loops, moved at the cost of a piece."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+
+def even_tile(size: int, at_most: int, multiple: int) -> int:
+  """A tile that covers size in equal parts, rounded up to a multiple."""
+  parts = math.ceil(size / at_most)
+  return min(size, math.ceil(size / parts / multiple) * multiple)
+
+
+def bits(array: jax.Array) -> jax.Array:
+  """The array as unsigned integers of its width.
+
+  XLA on CPU moves no bfloat16: to slice, gather or update an array it converts
+  all of it to float32, each time. Integers it moves as they are.
+  """
+  width = 8 * array.dtype.itemsize
+  return jax.lax.bitcast_convert_type(array, jnp.dtype(f"uint{width}"))
+
+
+def take_rows(array: jax.Array, index: jax.Array, axis: int) -> jax.Array:
+  """Vectors [..., D] of array [D, V] (axis 1) or [V, D] at index [...]."""
+  rows = jnp.take(bits(array), index, axis=axis)
+  rows = jax.lax.bitcast_convert_type(rows, array.dtype)
+  return rows if axis == 0 else jnp.moveaxis(rows, 0, -1)
+
+
+def varying_alike(tree, *references):
+  """The tree, varying over every mesh axis that any reference varies over.
+
+  Inside jax.shard_map a scan's carry and a custom derivative must vary over the
+  same axes as what they meet; elsewhere this does nothing.
+  """
+  axes = [_varying_axes(leaf) for leaf in jax.tree.leaves((tree, references))]
+  axes = frozenset().union(*axes)
+
+  def vary(leaf):
+    missing = tuple(sorted(axes - _varying_axes(leaf)))
+    return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+  return jax.tree.map(vary, tree)
+
+
+def _varying_axes(array):
+  aval = jax.typeof(array)
+  # JAX renamed it between 0.10.0 and 0.10.2.
+  return aval.mat.varying if hasattr(aval, "mat") else aval.vma
+
+
+def dot(
+  a: jax.Array, b: jax.Array, a_axis: int, b_axis: int, **options
+) -> jax.Array:
+  """The product of two matrices over an axis of each, in float32 or better."""
+  dimensions = (((a_axis,), (b_axis,)), ((), ()))
+  dtype = jnp.promote_types(a.dtype, jnp.float32)
+  return jax.lax.dot_general(
+    a, b, dimensions, preferred_element_type=dtype, **options
+  )
+
+
+def tile(
+  array: jax.Array, k: jax.Array, size: int, axis: int
+) -> tuple[jax.Array, jax.Array]:
+  """(start, tile k); the last tile begins early instead of ending short."""
+  total = array.shape[axis]
+  start = jnp.minimum(k * size, total - size)
+  # Tied to the loop's counter, or the bits would be taken of all of it at once.
+  array, start = jax.lax.optimization_barrier((array, start))
+  piece = jax.lax.dynamic_slice_in_dim(bits(array), start, size, axis)
+  return start, jax.lax.bitcast_convert_type(piece, array.dtype)
