@@ -239,7 +239,10 @@ def _backward(layout, residuals, g):
     )
     part = part if layout.vocab_axis == 1 else part.T
     dweight = jax.lax.dynamic_update_slice_in_dim(
-      dweight, tiles.bits(part.astype(weight.dtype)), start, layout.vocab_axis
+      dweight,
+      tiles.movable(part.astype(head.weight.dtype)),
+      start,
+      layout.vocab_axis,
     )
     dbias = jax.lax.dynamic_update_slice_in_dim(dbias, dbias_part, start, 0)
     return (dh, dweight, dbias), None
@@ -247,7 +250,7 @@ def _backward(layout, residuals, g):
   num_classes = head.weight.shape[layout.vocab_axis]
   init = (
     jnp.zeros(hidden.shape, dtype),
-    jnp.zeros_like(tiles.bits(head.weight)),
+    tiles.movable(jnp.zeros_like(head.weight)),
     jnp.zeros(num_classes, dtype),
   )
   (dh, dweight, dbias), _ = jax.lax.scan(
@@ -258,7 +261,7 @@ def _backward(layout, residuals, g):
     # in it, is written again by the neighbour.
     reverse=True,
   )
-  dweight = jax.lax.bitcast_convert_type(dweight, head.weight.dtype)
+  dweight = tiles.from_movable(dweight, head.weight.dtype)
   dbias = None if head.bias is None else dbias.astype(head.bias.dtype)
   return dh.astype(hidden.dtype), Head(dweight, dbias, None), None, None
 

@@ -13,20 +13,39 @@ def even_tile(size: int, at_most: int, multiple: int) -> int:
   return min(size, math.ceil(size / parts / multiple) * multiple)
 
 
-def bits(array: jax.Array) -> jax.Array:
-  """The array as unsigned integers of its width.
+def movable(array: jax.Array) -> jax.Array:
+  """The array, or the bits of it if its type has 16: `from_movable` is back.
 
   XLA on CPU moves no bfloat16: to slice, gather or update an array it converts
   all of it to float32, each time. Integers it moves as they are.
   """
-  width = 8 * array.dtype.itemsize
-  return jax.lax.bitcast_convert_type(array, jnp.dtype(f"uint{width}"))
+  return _bits(array) if array.dtype.itemsize == 2 else array
+
+
+def from_movable(array: jax.Array, dtype) -> jax.Array:
+  """The inverse of `movable`."""
+  if array.dtype == dtype:
+    return array
+  return jax.lax.bitcast_convert_type(array, dtype)
+
+
+@jax.custom_jvp
+def _bits(array):
+  return jax.lax.bitcast_convert_type(array, jnp.uint16)
+
+
+@_bits.defjvp
+def _no_tangent_of_bits(primals, tangents):
+  # It would be 0, without a word.
+  raise NotImplementedError(
+    "the second derivative of a tiled loss needs float32 hidden states and "
+    "head, not 16 bits"
+  )
 
 
 def take_rows(array: jax.Array, index: jax.Array, axis: int) -> jax.Array:
   """Vectors [..., D] of array [D, V] (axis 1) or [V, D] at index [...]."""
-  rows = jnp.take(bits(array), index, axis=axis)
-  rows = jax.lax.bitcast_convert_type(rows, array.dtype)
+  rows = from_movable(jnp.take(movable(array), index, axis=axis), array.dtype)
   return rows if axis == 0 else jnp.moveaxis(rows, 0, -1)
 
 
@@ -71,5 +90,5 @@ def tile(
   start = jnp.minimum(k * size, total - size)
   # Tied to the loop's counter, or the bits would be taken of all of it at once.
   array, start = jax.lax.optimization_barrier((array, start))
-  piece = jax.lax.dynamic_slice_in_dim(bits(array), start, size, axis)
-  return start, jax.lax.bitcast_convert_type(piece, array.dtype)
+  piece = jax.lax.dynamic_slice_in_dim(movable(array), start, size, axis)
+  return start, from_movable(piece, array.dtype)

@@ -295,8 +295,20 @@ def test_gradients_by_finite_differences():
       )
     )
     test_util.check_grads(
-      f, (hidden[:3], head, bias), order=1, modes=["rev"], rtol=1e-6
+      f, (hidden[:3], head, bias), order=2, modes=["rev"], rtol=1e-6
     )
+
+
+def test_no_second_derivative_of_bfloat16_rather_than_a_wrong_one():
+  def total(hidden):
+    return losses.linear_nll(hidden, head, jnp.array([0])).sum()
+
+  hidden, head = (
+    jnp.ones((1, 3), jnp.bfloat16),
+    jnp.eye(3, 4).astype(jnp.bfloat16),
+  )
+  with pytest.raises(NotImplementedError, match="needs float32"):
+    jax.grad(lambda h: jax.grad(total)(h).sum())(hidden)
 
 
 SHARDED = """
