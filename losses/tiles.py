@@ -66,9 +66,7 @@ def varying_alike(tree, *references):
 
 
 def _varying_axes(array):
-  aval = jax.typeof(array)
-  # JAX renamed it between 0.10.0 and 0.10.2.
-  return aval.mat.varying if hasattr(aval, "mat") else aval.vma
+  return jax.typeof(array).mat.varying
 
 
 def dot(

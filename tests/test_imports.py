@@ -3,6 +3,7 @@
 
 import ast
 import pathlib
+import sys
 
 import pytest
 
@@ -65,13 +66,31 @@ def test_libraries_stand_alone(folder):
     assert tops(path) & ours <= {folder}, path
 
 
+def test_losses_need_only_arrays_and_optimizers():
+  allowed = {
+    "chex",
+    "jax",
+    "losses",
+    "numpy",
+    "optax",
+    *sys.stdlib_module_names,
+  }
+  for path in files("losses"):
+    assert tops(path) <= allowed, path
+
+
+def test_families_of_losses_are_short():
+  for path in [*files("losses"), *(ROOT / "tests").glob("test_losses_*.py")]:
+    assert len(path.read_text().splitlines()) < 300, path
+
+
 def test_configs_only_describe():
   for path in files("configs"):
     assert tops(path) <= {"configs", "ml_collections"}, path
 
 
 def test_nothing_needs_the_scripts():
-  for folder in ("configs", "experiments", "simple_diffusion"):
+  for folder in ("configs", "experiments", "losses", "simple_diffusion"):
     for path in files(folder):
       assert "scripts" not in tops(path), path
 
