@@ -143,7 +143,7 @@ def gumbel_expected_accuracy_loss(
   tau = jnp.asarray(tau, gap.dtype)
   tau = checks.broadcast("tau", tau, gap.shape[:-1])[..., None]
   nll = logspace.log1p_sum_exp(-gap / tau, where=rival)
-  return jnp.where(is_lost, 1, -jnp.expm1(-nll))
+  return jnp.where(is_lost, 1, logspace.one_minus_exp(nll))
 
 
 def _gaps(logits, labels, where):
@@ -210,12 +210,14 @@ def _log_cdf(x):
   1, and so no digits of 1 - P below 1e-7.
   """
   # A factor of Phi(-far), tiny^0.81, makes any product 0 for all purposes.
-  far = 0.9 * np.sqrt(-2 * np.log(jnp.finfo(x.dtype).tiny))
+  tiny = jnp.finfo(x.dtype).tiny
+  far = 0.9 * np.sqrt(-2 * np.log(tiny))
   x = jnp.maximum(x, -far.astype(x.dtype))
   # Phi(-|x|), without the derivative of |x| at 0.
   root_half = np.sqrt(0.5).astype(x.dtype)
   tail = jax.lax.erfc(jnp.where(x > 0, x, -x) * root_half) / 2
-  return jnp.where(x > 0, jnp.log1p(-tail), jnp.log(jnp.where(x > 0, 1, tail)))
+  # tiny is 0 to a tail that is used, and makes the others' logarithm finite.
+  return jnp.where(x > 0, jnp.log1p(-tail), jnp.log(tail + tiny))
 
 
 @functools.cache
