@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Symmetric KL and R-Drop against float64 SciPy, optax and closed forms."""
+
+import functools
+
+import jax
+from jax import test_util
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy import special
+
+import losses
+
+RNG = np.random.default_rng(0)
+S, T = RNG.normal(scale=2, size=(2, 4, 5))  # float64 [B, C]
+KL = (losses.softmax_kl, losses.symmetric_kl)
+MULTILABEL = (
+  losses.multilabel_symmetric_kl,
+  losses.mean_multilabel_symmetric_kl,
+)
+EVERY = KL + MULTILABEL
+
+
+def kl(s, t):
+  return special.rel_entr(special.softmax(s, -1), special.softmax(t, -1)).sum(
+    -1
+  )
+
+
+def binary_kl(s, t):
+  """KL of each binary class of its own, from its probability."""
+  p, q = special.expit(s), special.expit(t)
+  return special.rel_entr(p, q) + special.rel_entr(1 - p, 1 - q)
+
+
+@functools.cache
+def compiled(f, argnums=None):
+  """f, or the gradient of its sum, compiled once for all tests."""
+
+  def values(*args, **kwargs):
+    return f(*args, **kwargs)
+
+  def total(*args, **kwargs):
+    return jnp.sum(f(*args, **kwargs))
+
+  g = values if argnums is None else jax.grad(total, argnums)
+  return jax.jit(g, static_argnames="axis")
+
+
+def gradient(f, *args, argnums=0, **kwargs):
+  return compiled(f, argnums)(*args, **kwargs)
+
+
+def test_softmax_divergences_are_those_of_scipy_and_optax():
+  s, t = jnp.float32(S), jnp.float32(T)
+  np.testing.assert_allclose(losses.softmax_kl(s, t), kl(S, T), rtol=1e-5)
+  np.testing.assert_allclose(
+    losses.softmax_kl(s, t),
+    optax.losses.kl_divergence(jax.nn.log_softmax(t), jax.nn.softmax(s)),
+    rtol=1e-5,
+  )
+  np.testing.assert_allclose(
+    losses.symmetric_kl(s, t), kl(S, T) + kl(T, S), rtol=1e-5
+  )
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_multilabel_is_the_sum_of_binary_kls(scale):
+  expected = binary_kl(scale * S, scale * T) + binary_kl(scale * T, scale * S)
+  result = losses.multilabel_symmetric_kl(S, T, scale=scale)
+  np.testing.assert_allclose(result, expected.sum(-1), rtol=1e-5)
+  result = losses.mean_multilabel_symmetric_kl(S, T, scale=scale)
+  np.testing.assert_allclose(result, expected.mean(-1), rtol=1e-5)
+
+
+def test_multilabel_golden_value_and_gradient():
+  # Sum (sigmoid(s) - sigmoid(t)) (s - t) and its derivative in float64, worked
+  # apart from this code; the formula is of kexue.fm post 9039.
+  s, t = jnp.array([1.0, -1.0]), jnp.array([0.5, 0.2])
+  value, slope = jax.value_and_grad(losses.multilabel_symmetric_kl)(s, t)
+  np.testing.assert_allclose(value, 0.391371, atol=1e-6)
+  np.testing.assert_allclose(slope, [0.206905, -0.516827], atol=1e-6)
+
+
+def test_gradients_are_the_closed_forms():
+  p, q = special.softmax(S, -1), special.softmax(T, -1)
+  d = S - T
+  centred = d - (p * d).sum(-1, keepdims=True)
+  assert_close = functools.partial(np.testing.assert_allclose, atol=1e-5)
+  assert_close(gradient(losses.symmetric_kl, S, T), p * centred + p - q)
+  assert_close(gradient(losses.softmax_kl, S, T), p * centred)
+  assert_close(gradient(losses.softmax_kl, S, T, argnums=1), q - p)
+  a = 2.0
+  u, v = special.expit(a * S), special.expit(a * T)
+  expected = a * (u - v) + a**2 * u * (1 - u) * d
+  result = gradient(losses.multilabel_symmetric_kl, S, T, scale=a)
+  assert_close(result, expected)
+
+
+@pytest.mark.parametrize("f", EVERY)
+def test_derivatives_of_second_order(f):
+  with jax.enable_x64(True):
+    s, t = jnp.asarray(S[0]), jnp.asarray(T[0])
+    f = jax.jit(f)
+    test_util.check_grads(f, (s, t), order=2, modes=["rev"])
+    test_util.check_grads(f, (s, s), order=2, modes=["rev"])  # where both agree
+
+
+def test_hessian_where_both_agree_is_twice_the_fisher_information():
+  s = jnp.float32(S[0])
+  p = special.softmax(S[0])
+  hessian = jax.jit(jax.hessian(losses.symmetric_kl))(s, s)
+  fisher = np.diag(p) - np.outer(p, p)
+  np.testing.assert_allclose(hessian, 2 * fisher, atol=1e-6)
+  np.testing.assert_allclose(
+    jax.jit(jax.hessian(losses.softmax_kl, 1))(s, s), fisher, atol=1e-6
+  )
+
+
+@pytest.mark.parametrize("f", (losses.symmetric_kl, *MULTILABEL))
+def test_symmetric_and_zero_only_where_both_agree(f):
+  value = compiled(f)
+  np.testing.assert_allclose(value(S, T), value(T, S), rtol=1e-6)
+  assert (value(S, T) > 0).all()
+  np.testing.assert_array_equal(value(S, S), 0)
+  np.testing.assert_array_equal(gradient(f, S, S), 0)
+
+
+def test_near_agreement_keeps_its_digits():
+  s = np.float32(S)
+  t = s + np.float32(1e-3) * np.float32(T)
+  wide_s, wide_t = np.float64(s), np.float64(t)
+  expected = kl(wide_s, wide_t) + kl(wide_t, wide_s)  # about 1e-6
+  np.testing.assert_allclose(losses.symmetric_kl(s, t), expected, rtol=2e-3)
+  # Also where sigmoid rounds to 1 and the difference of the two to 0.
+  s, t = jnp.array([20.0]), jnp.array([21.0])
+  expected = special.expit(-20.0) - special.expit(-21.0)
+  np.testing.assert_allclose(
+    losses.multilabel_symmetric_kl(s, t), expected, rtol=1e-5
+  )
+
+
+def test_only_softmax_ignores_a_common_shift():
+  for f in KL:
+    f = compiled(f)
+    np.testing.assert_allclose(f(S + 3.0, T - 1.0), f(S, T), rtol=1e-5)
+  for f in MULTILABEL:
+    f = compiled(f)
+    assert (abs(f(S + 3.0, T) - f(S, T)) > 0.1).all()
+
+
+@pytest.mark.parametrize("f", EVERY)
+def test_absent_classes_are_as_if_deleted(f):
+  kept = np.array([True, False, True, True, False])
+  mask = np.broadcast_to(kept, S.shape)
+  s, t = jnp.float32(S), jnp.float32(T)
+  short_s, short_t = jnp.float32(S[:, kept]), jnp.float32(T[:, kept])
+  expected = compiled(f)(short_s, short_t)
+  slope = np.zeros_like(S)
+  slope[:, kept] = gradient(f, short_s, short_t)
+  hidden = jnp.where(mask, s, -jnp.inf), jnp.where(mask, t, -jnp.inf)
+  one_sided = jnp.where(mask, s, -jnp.inf), t
+  garbage = jnp.where(mask, s, jnp.nan), jnp.where(mask, t, jnp.nan)
+  for pair, where in (
+    ((s, t), mask),
+    (garbage, kept),
+    (hidden, None),
+    (one_sided, None),
+  ):
+    result = compiled(f)(*pair, where=where)
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+    np.testing.assert_allclose(
+      gradient(f, *pair, where=where), slope, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("f", EVERY)
+def test_finite_at_the_edges(f):
+  s = jnp.array([[1e4, -1e4, 0.0], [-jnp.inf] * 3, [-jnp.inf, -jnp.inf, 1e4]])
+  t = jnp.array([[-1e4, 1e4, 0.0], [-jnp.inf] * 3, [-jnp.inf, -jnp.inf, -3.0]])
+  values = compiled(f)(s, t)
+  assert jnp.isfinite(values).all()
+  assert values[0] > 1e3
+  assert values[1] == 0
+  for argnums in (0, 1):
+    assert jnp.isfinite(gradient(f, s, t, argnums=argnums)).all()
+  for one in KL:
+    assert compiled(one)(s, t)[2] == 0  # a single class
+
+
+@pytest.mark.parametrize("f", EVERY)
+def test_nan_is_not_hidden(f):
+  assert jnp.isnan(f(jnp.array([0.0, jnp.nan]), jnp.zeros(2)))
+
+
+def test_several_axes_are_one():
+  s, t = RNG.normal(size=(2, 3, 2, 4, 4))
+  where = np.triu(np.ones((4, 4), bool))
+  for f in MULTILABEL:
+    f = compiled(f)
+    np.testing.assert_allclose(
+      f(s, t, where=where, axis=(-2, -1)),
+      f(s[..., where], t[..., where]),
+      rtol=1e-5,
+    )
+
+
+# The loss of each published code, as its source has it, of nll [B] and KL [B].
+R_DROP_CODES = {
+  "paper": lambda n1, n2, kl12, kl21, a, c: (
+    np.mean(n1 + n2) + a * np.mean(kl12 + kl21) / 2
+  ),
+  # Sums over the tokens, divided by their number (arguments: reg-alpha 5).
+  "fairseq": lambda n1, n2, kl12, kl21, a, c: (
+    (np.sum(np.append(n1, n2)) + a * (kl12.sum() + kl21.sum()) / 2) / n1.size
+  ),
+  "vit": lambda n1, n2, kl12, kl21, a, c: (
+    n1.mean() + n2.mean() + a * (kl12.sum() + kl21.sum())
+  ),
+  "readme": lambda n1, n2, kl12, kl21, a, c: (
+    (n1.mean() + n2.mean()) / 2 + a * (kl12.sum() + kl21.sum()) / 2
+  ),
+  "bojone": lambda n1, n2, kl12, kl21, a, c: (
+    np.append(n1, n2).mean() + np.mean(kl12 + kl21) / 4 * a
+  ),
+  "bert4torch": lambda n1, n2, kl12, kl21, a, c: (
+    (n1.mean() + n2.mean()) / 2 + (kl12 + kl21).sum() / (n1.size * c) / 4 * a
+  ),
+}
+
+
+@pytest.mark.parametrize(
+  "code, a, factor, alpha",
+  [
+    ("paper", 5.0, 1.0, 5.0),
+    ("fairseq", 5.0, 1.0, 5.0),
+    ("vit", 0.3, 1.0, 2 * 4 * 0.3),
+    ("readme", 1.0, 0.5, 2 * 4 * 1.0),
+    ("bojone", 4.0, 0.5, 4.0),
+    ("bert4torch", 4.0, 0.5, 4.0 / 5),
+  ],
+)
+def test_r_drop_converts_the_published_codes(code, a, factor, alpha):
+  labels = np.array([0, 3, 1, 4])
+  nll1, nll2 = (
+    special.logsumexp(z, -1) - z[np.arange(4), labels] for z in (S, T)
+  )
+  expected = R_DROP_CODES[code](nll1, nll2, kl(S, T), kl(T, S), a, c=5)
+  nll = optax.softmax_cross_entropy_with_integer_labels
+  result = losses.r_drop(
+    nll(jnp.float32(S), labels),
+    nll(jnp.float32(T), labels),
+    losses.symmetric_kl(S, T),
+    alpha=alpha,
+  )
+  assert result.shape == (4,)
+  np.testing.assert_allclose(factor * result.mean(), expected, rtol=1e-5)
+
+
+def test_mistakes_are_named():
+  with pytest.raises(ValueError, match=r"logits2 .*\(4, 4\), not \(4, 5\)"):
+    losses.symmetric_kl(S, T[:, :4])
+  with pytest.raises(ValueError, match="logits1 must be floating point"):
+    losses.softmax_kl(np.arange(3), np.arange(3))
+  with pytest.raises(ValueError, match="where must be boolean"):
+    losses.symmetric_kl(S, T, where=np.ones(5, int))
+  with pytest.raises(ValueError, match="scale has -1"):
+    losses.multilabel_symmetric_kl(S, T, scale=-1.0)
+  with pytest.raises(ValueError, match=r"divergence has shape \(3,\)"):
+    losses.r_drop(S[0], T[0], S[0, :3], alpha=1.0)
+  with pytest.raises(ValueError, match="alpha has -2"):
+    losses.r_drop(S[0], T[0], S[0], alpha=-2.0)
