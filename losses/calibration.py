@@ -176,4 +176,4 @@ def overconfidence(bins: ReliabilityBins) -> jax.Array:
 def _total(bins):
   """The number of predictions, 1 for none."""
   total = jnp.sum(bins.count, axis=-1)
-  return jnp.where(total > 0, total, 1)
+  return jnp.where(total != 0, total, 1)

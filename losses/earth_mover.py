@@ -83,7 +83,7 @@ def emo_terms(
   is_label = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
   z_label = jnp.take_along_axis(logits, labels[..., None], axis=-1)
   nll = logspace.log1p_sum_exp(logits - z_label, where=~is_label)
-  q = _softmax(logits, where=~is_label & (logits > -jnp.inf))
+  q = _softmax(logits, where=~is_label & (logits != -jnp.inf))
   emd = logspace.one_minus_exp(nll) * jnp.sum(q * cost, axis=-1)
   return EMOTerms(jnp.where(where, nll, 0), jnp.where(where, emd, 0))
 
@@ -134,7 +134,7 @@ def soft_emo_terms(
   own = targets * jnp.broadcast_to(square, targets.shape)
   total = targets.sum(-1, keepdims=True)
   cost = jnp.maximum((total - targets) - (cosine - own), 0)
-  exists = logits > -jnp.inf
+  exists = logits != -jnp.inf
   emd = jnp.sum(_softmax(logits, where=exists) * cost, axis=-1)
 
   # Relative to the largest logit, whose own log p then keeps its digits.
@@ -261,7 +261,7 @@ def _softmax(z, *, where):
   """softmax over `where`, all 0 if there is none."""
   z = jnp.where(where, z, 0)
   top = jnp.max(z, axis=-1, keepdims=True, initial=-jnp.inf, where=where)
-  top = jax.lax.stop_gradient(jnp.where(top > -jnp.inf, top, 0))
+  top = jax.lax.stop_gradient(jnp.where(top != -jnp.inf, top, 0))
   weights = jnp.where(where, jnp.exp(jnp.where(where, z - top, 0)), 0)
   total = weights.sum(-1, keepdims=True)
   return weights / jnp.where(total > 0, total, 1)

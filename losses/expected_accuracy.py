@@ -158,7 +158,7 @@ def _gaps(logits, labels, where):
   is_label = jax.nn.one_hot(labels, num_classes, dtype=bool)
   checks.on_present(is_label & where.any(-1, keepdims=True), where)
 
-  exists = where & (logits > -jnp.inf)
+  exists = where & (logits != -jnp.inf)
   logits = jnp.where(exists, logits, 0)
   mu_y = jnp.sum(logits, axis=-1, keepdims=True, where=is_label)
   rival = exists & ~is_label

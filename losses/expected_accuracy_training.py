@@ -56,7 +56,7 @@ def standardize_logits(
   """
   logits = checks.as_float("logits", logits)
   checks.between("eps", eps, np.finfo(np.float32).tiny, jnp.inf)
-  exists = logits > -jnp.inf
+  exists = logits != -jnp.inf
   where = checks.as_mask("where", where, logits.shape) & exists
   finite = jnp.where(exists, logits, 0)
 
@@ -70,7 +70,7 @@ def standardize_logits(
   # DEVIATION: divided by n, not n - 1; a factor of 1 - 1/(2n).
   variance = mean(centred**2)
   # The square root has no derivative at 0.
-  some = variance > 0
+  some = variance != 0
   deviation = jnp.where(some, jnp.sqrt(jnp.where(some, variance, 1)), 0)
   return jnp.where(exists, centred / (deviation + eps), -jnp.inf)
 

@@ -244,7 +244,7 @@ def _per_token(
   stats = linear_statistics.statistics(layout, *arguments)
   stats = jax.tree.map(lambda s: s.reshape(-1)[:n].reshape(where.shape), stats)
 
-  real = num_classes if offset is None else jnp.sum(offset > -jnp.inf)
+  real = num_classes if offset is None else jnp.sum(offset != -jnp.inf)
   if axis_name is not None:
     stats = linear_statistics.over_shards(stats, axis_name)
     real = jax.lax.psum(real, axis_name)

@@ -98,7 +98,7 @@ def _logits(layout, h, head, k, labels):
   )
   z, slope = _squash(z, bias, offset, layout.soft_cap)
   column = start + jnp.arange(size)[None]
-  is_new = (column >= k * size) & (z > -jnp.inf)
+  is_new = (column >= k * size) & (z != -jnp.inf)
   return start, weight, z, slope, is_new, column == labels[:, None]
 
 
@@ -144,7 +144,7 @@ def statistics(
       _, _, z, _, is_new, is_label = _logits(layout, h, head, k, y)
       others = jnp.where(is_new & ~is_label, z, -jnp.inf)
       new_top = jnp.maximum(top, others.max(1))
-      base = jnp.where(new_top > -jnp.inf, new_top, 0)  # Nothing seen yet.
+      base = jnp.where(new_top != -jnp.inf, new_top, 0)  # Nothing seen yet.
       weights = jnp.exp(others - base[:, None])
       rescale = jnp.exp(top - base)
       total = total * rescale + weights.sum(1)
@@ -158,7 +158,7 @@ def statistics(
     init = tiles.varying_alike((zeros - jnp.inf, zeros, zeros, zeros), h)
     steps = jnp.arange(_num_tiles(layout, head))
     (top, total, z_sum, cost_total), _ = jax.lax.scan(vocab_tile, init, steps)
-    some = total > 0
+    some = total != 0
     total = jnp.where(some, total, 1)
     return Statistics(
       z_label=_label_logits(layout, h, head, y),
@@ -197,7 +197,7 @@ def _backward(layout, residuals, g):
   hidden, head, labels, cost, stats = residuals
   # Transposed once: the product below is twice as fast on CPUs so.
   hidden_t = hidden.swapaxes(1, 2)
-  has_others = stats.log_others > -jnp.inf
+  has_others = stats.log_others != -jnp.inf
   log_others = jnp.where(has_others, stats.log_others, 0)
   g_others = g.log_others - g.cost_others * stats.cost_others
   dtype = stats.z_label.dtype
@@ -272,10 +272,10 @@ statistics.defvjp(_forward, _backward)
 def over_shards(stats: Statistics, axis_name: str) -> Statistics:
   """The statistics of the union of disjoint vocabularies."""
   top = jax.lax.pmax(jax.lax.stop_gradient(stats.log_others), axis_name)
-  top = jnp.where(top > -jnp.inf, top, 0)
+  top = jnp.where(top != -jnp.inf, top, 0)
   part = jnp.exp(stats.log_others - top)
   total = jax.lax.psum(part, axis_name)
-  some = total > 0
+  some = total != 0
   total = jnp.where(some, total, 1)
   cost = jax.lax.psum(part * stats.cost_others, axis_name)
   return Statistics(

@@ -26,7 +26,8 @@ def log1p_sum_exp(
   Returns:
     x without `axis`.
   """
-  present = x > -jnp.inf
+  # Not x > -inf: a NaN is present, and shows in the result.
+  present = x != -jnp.inf
   if where is not None:
     present &= where
   # Absent terms are made finite first: 0 * inf in their gradient is NaN.

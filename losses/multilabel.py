@@ -110,7 +110,7 @@ def zlpr_minimum(
   checks.between("labels", labels, 0, 1, where=where)
   variance = labels * (1 - labels)
   # The square root has no derivative at 0.
-  soft = where & (variance > 0)
+  soft = where & (variance != 0)
   root = jnp.where(soft, jnp.sqrt(jnp.where(soft, variance, 1)), 0)
   return 2 * jnp.log1p(jnp.sum(root, axis=axis))
 
@@ -151,7 +151,7 @@ def zlpr_excess(
    [0.2336]]
   """
   loss = zlpr(logits, labels, threshold=threshold, where=where, axis=axis)
-  exists = jnp.asarray(logits) > -jnp.inf
+  exists = jnp.asarray(logits) != -jnp.inf
   where = checks.as_mask("where", where, exists.shape) & exists
   return loss - zlpr_minimum(labels, where=where, axis=axis)
 
@@ -238,7 +238,7 @@ def sparse_zlpr(
     mode="drop",
   )
   checks.on_present(is_positive, where)
-  checks.on_present(is_positive, logits > -jnp.inf)
+  checks.on_present(is_positive, logits != -jnp.inf)
 
   s, exists = _existing(logits, threshold, where)
   counted = is_first & (indices < num_classes)
@@ -259,13 +259,13 @@ def _scores_and_labels(logits, labels, threshold, where):
   where = checks.as_mask("where", where, logits.shape)
   checks.between("labels", labels, 0, 1, where=where)
   checks.on_present(labels > 0, where)
-  checks.on_present(labels > 0, logits > -jnp.inf)
+  checks.on_present(labels > 0, logits != -jnp.inf)
   s, exists = _existing(logits, threshold, where)
   return s, labels, exists
 
 
 def _existing(logits, threshold, where):
-  exists = where & (logits > -jnp.inf)
+  exists = where & (logits != -jnp.inf)
   return jnp.where(exists, _above(logits, threshold), 0), exists
 
 

@@ -156,5 +156,5 @@ def _sums(p, t, where, axes, axis_name):
 def _f1(both, either, smoothing, empty):
   """(3), with 0/0 = empty."""
   numerator, denominator = 2 * both + smoothing * empty, either + smoothing
-  some = denominator > 0
+  some = denominator != 0
   return jnp.where(some, numerator / jnp.where(some, denominator, 1), empty)

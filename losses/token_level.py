@@ -176,7 +176,7 @@ def focal(nll: chex.Array, *, gamma: chex.Numeric = 2.0) -> jax.Array:
   checks.between("gamma", gamma, 0, jnp.inf)
   gamma = jnp.asarray(gamma, nll.dtype)
   # At nll = 0 the loss and its slope are 0, but 0^gamma has no derivative.
-  some = nll > 0
+  some = nll != 0
   nll = jnp.where(some, nll, 1)
   return jnp.where(some, logspace.one_minus_exp(nll) ** gamma * nll, 0)
 
@@ -238,7 +238,7 @@ def uniform_nll(
   """
   logits = checks.as_float("logits", logits)
   checks.rank_at_least("logits", logits, 1, "[..., V]")
-  where = checks.as_mask("where", where, logits.shape) & (logits > -jnp.inf)
+  where = checks.as_mask("where", where, logits.shape) & (logits != -jnp.inf)
   # Finite before log_softmax, so that no gradient is inf - inf.
   log_p = jax.nn.log_softmax(jnp.where(where, logits, 0), where=where)
   total = jnp.sum(jnp.where(where, -log_p, 0), axis=-1)
