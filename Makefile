@@ -32,5 +32,7 @@ figures: $(INSTALLED)  ## The figures of the README and docs.
 tables: $(INSTALLED)  ## The README's results, from experiments/results.
 	$(BIN)/python -m scripts.tables
 
-benchmark: $(INSTALLED)  ## The training step against plain code.
+benchmark: $(INSTALLED)  ## The training step and the losses against plain code.
 	$(BIN)/python -m scripts.benchmark
+	$(BIN)/python -m scripts.benchmark_exact
+	$(BIN)/python -m scripts.benchmark_linear

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training losses of one reading list, as pure functions of arrays.
 
-One family each: `token_level` (maps of the per-token NLL), ...
+docs/losses.md has all of them in one table. A family a file; start with
+`token_level`, whose losses are maps of the per-token NLL, and `linear`, which
+computes that NLL without logits. `logspace` and `checks` are what they share.
+
+Examples in docstrings have jax, jnp, optax and losses imported, and print four
+digits.
 """
 
 from losses.calibration import ReliabilityBins
@@ -40,11 +45,33 @@ from losses.multilabel import zlpr
 from losses.multilabel import zlpr_excess
 from losses.multilabel import zlpr_minimum
 from losses.multilabel import zlpr_probabilities
+from losses.multitask import DirectionInfo
+from losses.multitask import combine
+from losses.multitask import direction_and_info
+from losses.multitask import gram_matrix
+from losses.multitask import value_and_direction
+from losses.multitask import value_and_task_grads
+from losses.multitask_optimizer import CombineTaskGradientsState
+from losses.multitask_optimizer import combine_task_gradients
 from losses.perturbation import fgm_perturbation
 from losses.perturbation import virtual_adversarial_loss
 from losses.perturbation import virtual_adversarial_perturbation
+from losses.shared_trunk import shared_value_and_direction
 from losses.soft_f1 import soft_f1_macro
 from losses.soft_f1 import soft_f1_micro
+from losses.task_directions import gradient_cosines
+from losses.task_directions import inverse_norm_weights
+from losses.task_directions import min_norm_weights
+from losses.task_directions import pcgrad_weights
+from losses.task_directions import primary_secondary_weights
+from losses.task_directions import upgrad_weights
+from losses.task_weighting import generalized_mean
+from losses.task_weighting import initial_cross_entropy
+from losses.task_weighting import initial_squared_error
+from losses.task_weighting import inverse_loss_weights
+from losses.task_weighting import prior_cross_entropy
+from losses.task_weighting import prior_squared_error
+from losses.task_weighting import real_time_weighting
 from losses.token_level import focal
 from losses.token_level import generalized_cross_entropy
 from losses.token_level import label_smoothing

@@ -16,7 +16,7 @@ its filter of small gradients: exact.
 
 With W sharded by vocabulary over a mesh axis, call these inside jax.shard_map
 with `axis_name`; labels stay global. Tokens sharded over other axes of the mesh
-need nothing. Derivatives are by reverse mode. The second is for tests: it needs
+need nothing there; under jit alone XLA would gather them for each tile. Derivatives are by reverse mode. The second is for tests: it needs
 float32 and keeps the logits.
 """
 
