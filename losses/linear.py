@@ -15,9 +15,9 @@ arrays of the size of h. Time: 4 matrix products for 3 of the dense form, 6 for
 its filter of small gradients: exact.
 
 With W sharded by vocabulary over a mesh axis, call these inside jax.shard_map
-with `axis_name`; labels stay global. Tokens sharded over other axes of the mesh
-need nothing there; under jit alone XLA would gather them for each tile. Derivatives are by reverse mode. The second is for tests: it needs
-float32 and keeps the logits.
+with `axis_name`; labels stay global. Tokens sharded over other axes need
+nothing there; under jit alone XLA would gather them for each tile. Derivatives
+are by reverse mode; the second needs float32 and keeps the logits.
 """
 
 from typing import NamedTuple
