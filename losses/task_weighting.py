@@ -230,13 +230,14 @@ def generalized_mean(
   weights = jnp.broadcast_to(weights / jnp.sum(weights), losses.shape)
   gamma = jnp.asarray(gamma, losses.dtype)
 
-  above = jnp.maximum(losses, floor)
-  log_losses = jnp.log(above) + (losses - above) / floor
+  is_low = losses < floor
+  line = jnp.log(floor) + (jnp.where(is_low, losses, floor) - floor) / floor
+  log_losses = jnp.where(is_low, line, jnp.log(jnp.where(is_low, 1, losses)))
   return jnp.exp(_log_mean_exp(log_losses, weights, gamma))
 
 
 def _log_mean_exp(x, w, gamma):
-  """log(sum w exp(gamma x)) / gamma over the last axis, for any scalar gamma."""
+  """log(sum w exp(gamma x)) / gamma over the last axis, for a scalar gamma."""
   mean = jnp.sum(w * x, axis=-1, keepdims=True)
   low = jnp.min(x, axis=-1, keepdims=True, initial=jnp.inf, where=w > 0)
   high = jnp.max(x, axis=-1, keepdims=True, initial=-jnp.inf, where=w > 0)
@@ -257,7 +258,10 @@ def _log_mean_exp(x, w, gamma):
   g = jnp.where(is_small | is_end, 1, gamma)
   d = jnp.where(is_small | is_end | (w == 0), 0, x - end)
   total = jnp.sum(w * jnp.expm1(g * d), axis=-1, keepdims=True)
-  regular = end + jnp.log1p(total) / g
+  is_near = total > -0.5  # else 1 + total may have lost a small weight
+  near = jnp.log1p(jnp.where(is_near, total, 0))
+  far = jnp.log(jnp.sum(w * jnp.exp(g * d), axis=-1, keepdims=True))
+  regular = end + jnp.where(is_near, near, far) / g
 
   extreme = jnp.where(gamma > 0, high, low)
   result = jnp.where(is_small, series, jnp.where(is_end, extreme, regular))
