@@ -156,7 +156,7 @@ def _gaps(logits, labels, where):
   where = checks.as_mask("where", where, logits.shape)
   checks.class_labels(labels, num_classes, where=where.any(-1))
   is_label = jax.nn.one_hot(labels, num_classes, dtype=bool)
-  checks.on_present(is_label & where.any(-1, keepdims=True), where)
+  checks.on_present("labels", is_label & where.any(-1, keepdims=True), where)
 
   exists = where & (logits != -jnp.inf)
   logits = jnp.where(exists, logits, 0)

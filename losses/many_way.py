@@ -118,7 +118,7 @@ def _scores_and_log_labels(logits, labels, where):
   where = checks.as_mask("where", where, logits.shape[:-1])[..., None]
   where = jnp.broadcast_to(where, logits.shape)
   checks.between("labels", labels, 0, 1, where=where)
-  checks.on_present((labels > 0) & where, logits != -jnp.inf)
+  checks.on_present("labels", (labels > 0) & where, logits != -jnp.inf)
   exists = where & (logits != -jnp.inf)
   some = labels > 0
   # A finite logarithm first, so that no gradient on a label is infinite.

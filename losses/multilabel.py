@@ -237,8 +237,8 @@ def sparse_zlpr(
     inplace=False,
     mode="drop",
   )
-  checks.on_present(is_positive, where)
-  checks.on_present(is_positive, logits != -jnp.inf)
+  checks.on_present("labels", is_positive, where)
+  checks.on_present("labels", is_positive, logits != -jnp.inf)
 
   s, exists = _existing(logits, threshold, where)
   counted = is_first & (indices < num_classes)
@@ -258,8 +258,8 @@ def _scores_and_labels(logits, labels, threshold, where):
   checks.shape("labels", labels, logits.shape, f"{logits.shape} of logits")
   where = checks.as_mask("where", where, logits.shape)
   checks.between("labels", labels, 0, 1, where=where)
-  checks.on_present(labels > 0, where)
-  checks.on_present(labels > 0, logits != -jnp.inf)
+  checks.on_present("labels", labels > 0, where)
+  checks.on_present("labels", labels > 0, logits != -jnp.inf)
   s, exists = _existing(logits, threshold, where)
   return s, labels, exists
 
