@@ -44,8 +44,8 @@ def log1p_sum_exp(
 def one_minus_exp(x: jax.Array) -> jax.Array:
   """1 - exp(-x): the probability 1 - p of nll = x, to all its digits.
 
-  So is its derivative exp(-x). That of expm1 in JAX is expm1 + 1, which has
-  none left of a small p.
+  Its derivative exp(-x) keeps its digits too; JAX takes that of expm1 to be
+  expm1 + 1, which is rounded to 0 for a small p.
   """
   is_small = x < 0.5
   small = -jnp.expm1(-jnp.where(is_small, x, 0))

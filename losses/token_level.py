@@ -52,7 +52,7 @@ def smooth_accuracy_loss(nll: chex.Array) -> jax.Array:
   >>> print(losses.smooth_accuracy_loss(jnp.array([0.0, 0.5, 9.0])))
   [0.     0.3935 0.9999]
   """
-  return logspace.one_minus_exp(checks.as_float("nll", nll))
+  return logspace.one_minus_exp(checks.nll("nll", nll))
 
 
 def tailr(
@@ -65,10 +65,11 @@ def tailr(
   gamma = 0 is the cross-entropy, gamma = 1 is 1 - p_t. The closed form is of
   kexue.fm post 9526; its gradient on the logits, w (p - onehot_t) with
   w = p_t / (gamma + (1 - gamma) p_t), is that of the authors' -sg[w] log p_t.
-  Their floor w >= min_weight is here its antiderivative, once continuously
-  differentiable: below p_0 = min_weight gamma / (1 - min_weight (1 - gamma))
-  the loss goes on as min_weight nll. Without it confident mistakes have no
-  gradient.
+
+  The authors clip w from below at min_weight; without that, confident mistakes
+  have no gradient. Here the loss has that clipped gradient and is its integral:
+  where p_t < p_0 = min_weight gamma / (1 - min_weight (1 - gamma)), it goes on
+  in a straight line of slope min_weight in the nll.
 
   The authors' (gamma, min_weight): translation (.1, .3), summarisation
   (.8, .2), open-ended generation (1e-7, .2). gamma has no default, since its
@@ -90,27 +91,26 @@ def tailr(
   >>> print(losses.tailr(nll, gamma=0.1, min_weight=0.3))
   [0.0995 0.9349 4.2512]
   """
-  nll = checks.as_float("nll", nll)
-  checks.between("gamma", gamma, 0, 1)
-  checks.between("min_weight", min_weight, 0, 1)
-  gamma = jnp.asarray(gamma, nll.dtype)
-  min_weight = jnp.asarray(min_weight, nll.dtype)
+  nll = checks.nll("nll", nll)
+  gamma = checks.parameter("gamma", gamma, 0, 1, like=nll)
+  min_weight = checks.parameter("min_weight", min_weight, 0, 1, like=nll)
 
-  log_p_0 = (
-    jnp.log(min_weight) + jnp.log(gamma) - jnp.log1p(-min_weight * (1 - gamma))
-  )
-  log_p_0 = jnp.where(gamma * min_weight > 0, log_p_0, -jnp.inf)
+  # p_0 > 0 only if both are; 1 - w (1 - gamma) without its cancellation.
+  has_tail = (gamma > 0) & (min_weight > 0)
+  g, w = (jnp.where(has_tail, x, 1) for x in (gamma, min_weight))
+  log_p_0 = jnp.log(w) + jnp.log(g) - jnp.log((1 - w) + w * g)
   # Where the tail begins does not change the loss to first order.
-  nll_0 = jax.lax.stop_gradient(-log_p_0)
-  tail = jnp.where(nll > nll_0, min_weight * (nll - nll_0), 0)
-  return _tailr_closed_form(jnp.minimum(nll, nll_0), gamma) + tail
+  nll_0 = jax.lax.stop_gradient(jnp.where(has_tail, -log_p_0, jnp.inf))
+  in_tail = nll > nll_0
+  beyond = jnp.where(in_tail, nll - jnp.where(in_tail, nll_0, 0), 0)
+  return _tailr_closed_form(jnp.minimum(nll, nll_0), gamma) + w * beyond
 
 
 def _tailr_closed_form(nll, gamma):
   """-log(gamma + c p) / c with c = 1 - gamma, each branch where it is exact."""
   c = 1 - gamma
   m = logspace.one_minus_exp(nll)  # 1 - p
-  # gamma -> 1: the series in c, whose quotient has no digits left.
+  # gamma -> 1: the series in c has a derivative in gamma; the quotient has not.
   series = m * (1 + c * m / 2 + (c * m) ** 2 / 3)
   is_one = c < 1e-4
   c = jnp.where(is_one, 0.5, c)
@@ -144,9 +144,8 @@ def generalized_cross_entropy(nll: chex.Array, *, q: chex.Numeric) -> jax.Array:
   >>> print(losses.generalized_cross_entropy(nll, q=0.7))
   [0.0966 0.7192 1.4273]
   """
-  nll = checks.as_float("nll", nll)
-  checks.between("q", q, 0, 1)
-  q = jnp.asarray(q, nll.dtype)
+  nll = checks.nll("nll", nll)
+  q = checks.parameter("q", q, 0, 1, like=nll)
   safe_q = jnp.where(q > 0, q, 1)
   return jnp.where(q > 0, logspace.one_minus_exp(safe_q * nll) / safe_q, nll)
 
@@ -172,13 +171,14 @@ def focal(nll: chex.Array, *, gamma: chex.Numeric = 2.0) -> jax.Array:
   >>> print(losses.focal(jnp.array([0.1, 1.0, 10.0])))
   [0.0009 0.3996 9.9991]
   """
-  nll = checks.as_float("nll", nll)
-  checks.between("gamma", gamma, 0, jnp.inf)
-  gamma = jnp.asarray(gamma, nll.dtype)
-  # At nll = 0 the loss and its slope are 0, but 0^gamma has no derivative.
-  some = nll != 0
-  nll = jnp.where(some, nll, 1)
-  return jnp.where(some, logspace.one_minus_exp(nll) ** gamma * nll, 0)
+  nll = checks.nll("nll", nll)
+  gamma = checks.parameter("gamma", gamma, 0, jnp.inf, like=nll)
+  # The slope is 0 at nll = 0 and 1 at inf, but neither 0^gamma nor 0 * inf has
+  # a derivative there.
+  is_zero, is_inf = nll == 0, nll == jnp.inf
+  inside = jnp.where(is_zero | is_inf, 1, nll)
+  inside = logspace.one_minus_exp(inside) ** gamma * inside
+  return jnp.where(is_inf, nll, jnp.where(is_zero, 0, inside))
 
 
 def label_smoothing(
@@ -210,10 +210,10 @@ def label_smoothing(
   >>> print(losses.label_smoothing(nll, uniform_nll, smoothing=0.1))
   [0.5076]
   """
-  nll = checks.as_float("nll", nll)
-  uniform_nll = checks.as_float("uniform_nll", uniform_nll)
+  nll = checks.nll("nll", nll)
+  uniform_nll = checks.nll("uniform_nll", uniform_nll)
   checks.shape("uniform_nll", uniform_nll, nll.shape, f"{nll.shape} of nll")
-  checks.between("smoothing", smoothing, 0, 1)
+  smoothing = checks.parameter("smoothing", smoothing, 0, 1, like=nll)
   return (1 - smoothing) * nll + smoothing * uniform_nll
 
 
@@ -256,15 +256,18 @@ def logit_adjustment(
   `losses.linear_nll` as `offset`.
 
   Args:
-    prior: [V] how frequent each class is, at least 0; probabilities or counts.
-    tau: strength; 1 is consistent for the balanced error.
-    floor: the least relative frequency, so that an unseen class is finite.
+    prior: [V] how frequent each class is, at least 0 and not all 0;
+      probabilities or counts.
+    tau: strength, at least 0; 1 is consistent for the balanced error.
+    floor: the least relative frequency, above 0, so that an unseen class is
+      finite.
 
   Returns:
     [V], at most 0.
 
   Raises:
-    ValueError: if `prior` is not floating point or negative.
+    ValueError: if `prior` is not floating point, negative or all 0, `tau` is
+      negative or `floor` not positive.
 
   >>> print(losses.logit_adjustment(jnp.array([0.9, 0.1])))
   [-0.1054 -2.3026]
@@ -272,5 +275,9 @@ def logit_adjustment(
   prior = checks.as_float("prior", prior)
   checks.rank_at_least("prior", prior, 1, "[V]")
   checks.between("prior", prior, 0, jnp.inf)
-  prior = prior / prior.sum(-1, keepdims=True)
+  checks.between("tau", tau, 0, jnp.inf)
+  checks.positive("floor", floor)
+  total = prior.sum(-1, keepdims=True)
+  checks.positive("the sum of prior", total)
+  prior = prior / total
   return tau * jnp.log(jnp.maximum(prior, floor))

@@ -91,10 +91,31 @@ def test_floor_is_the_antiderivative_of_the_clipped_weight(gamma, floor, p_0):
   np.testing.assert_allclose(weight64(-np.log(p_0), gamma), floor, rtol=2e-3)
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.3])
+@pytest.mark.parametrize("gamma", [0.0, 1e-12, 1e-8, 1e-3, 0.3])
 def test_floor_of_one_is_the_cross_entropy(gamma):
   loss = losses.tailr(NLL, gamma=gamma, min_weight=1.0)
   np.testing.assert_allclose(loss, NLL, rtol=1e-6)
+
+
+def test_derivative_in_the_floor():
+  # At (gamma, w) = (.1, .3): above p_0 none, below it nll - nll_0.
+  nll_0 = -np.log(0.3 * 0.1 / (1 - 0.3 * 0.9))
+  by_floor = jax.grad(lambda w, nll: losses.tailr(nll, gamma=0.1, min_weight=w))
+  assert by_floor(0.3, 1.0) == 0
+  np.testing.assert_allclose(by_floor(0.3, 7.0), 7 - nll_0, rtol=1e-5)
+  for gamma, floor in ((0.0, 0.2), (0.2, 0.0), (0.0, 0.0)):
+    f = jax.grad(lambda w, g=gamma: losses.tailr(9.0, gamma=g, min_weight=w))
+    assert np.isfinite(f(floor))
+
+
+def test_infinite_nll_has_finite_gradients():
+  for f in (
+    losses.smooth_accuracy_loss,
+    losses.focal,
+    functools.partial(losses.tailr, gamma=0.2, min_weight=0.1),
+    functools.partial(losses.generalized_cross_entropy, q=0.5),
+  ):
+    assert np.isfinite(jax.grad(f)(jnp.inf))
 
 
 def test_traced_gamma_is_differentiable_everywhere():
@@ -210,6 +231,8 @@ def test_counts_and_unseen_classes_are_priors():
     functools.partial(losses.tailr, gamma=0.1, min_weight=0.3),
     functools.partial(losses.generalized_cross_entropy, q=0.7),
     losses.focal,
+    losses.uniform_nll,
+    lambda nll: losses.label_smoothing(nll, nll**2, smoothing=0.2),
   ],
 )
 def test_second_derivatives(f):
@@ -225,7 +248,13 @@ def test_second_derivatives(f):
     (lambda: losses.tailr(1.0, gamma=-0.1), "gamma has -0.1"),
     (lambda: losses.tailr(1.0, gamma=0.1, min_weight=2.0), "min_weight has 2"),
     (lambda: losses.tailr(jnp.arange(3), gamma=0.1), "nll must be floating"),
-    (lambda: losses.focal(1.0, gamma=-1.0), "gamma has -1"),
+    (lambda: losses.tailr(1.0, gamma="a half"), "gamma is 'a half', not"),
+    (
+      lambda: losses.tailr(jnp.ones(2), gamma=jnp.array([[0.1], [0.2]])),
+      r"gamma has shape \(2, 1\), which does not broadcast to \(2,\)",
+    ),
+    (lambda: losses.tailr(jnp.log(0.5), gamma=0.1), "nll has -0.69.*-log p"),
+    (lambda: losses.focal(1.0, gamma=-1.0), "gamma has -1.0.*0, inf"),
     (lambda: losses.generalized_cross_entropy(1.0, q=1.2), "q has 1.2"),
     (
       lambda: losses.label_smoothing(
@@ -239,6 +268,9 @@ def test_second_derivatives(f):
     ),
     (lambda: losses.uniform_nll(jnp.float32(1.0)), r"logits has shape \(\)"),
     (lambda: losses.logit_adjustment(jnp.array([-1.0, 2])), "prior has -1"),
+    (lambda: losses.logit_adjustment(jnp.zeros(2)), "sum of prior has 0.0"),
+    (lambda: losses.logit_adjustment(jnp.ones(2), floor=0.0), "floor has 0.0"),
+    (lambda: losses.logit_adjustment(jnp.ones(2), tau=-1.0), "tau has -1.0"),
   ],
 )
 def test_mistakes_are_named(call, message):
