@@ -19,11 +19,12 @@ from losses.consistency import multilabel_symmetric_kl
 from losses.consistency import r_drop
 from losses.consistency import softmax_kl
 from losses.consistency import symmetric_kl
+from losses.earth_mover import EMOTerms
 from losses.earth_mover import emo_mode1
 from losses.earth_mover import emo_mode2
 from losses.earth_mover import emo_terms
 from losses.earth_mover import soft_emo_terms
-from losses.earth_mover import stabilised_emd
+from losses.earth_mover import stabilized_emd
 from losses.expected_accuracy import expected_accuracy_loss
 from losses.expected_accuracy import gumbel_expected_accuracy_loss
 from losses.expected_accuracy_training import ScaleByNormEmaState
@@ -35,9 +36,11 @@ from losses.global_pointer import efficient_global_pointer_scores
 from losses.global_pointer import global_pointer_scores
 from losses.global_pointer import rotary_embedding
 from losses.global_pointer import span_mask
+from losses.linear import NLLTerms
 from losses.linear import linear_emo_terms
 from losses.linear import linear_nll
 from losses.linear import linear_nll_terms
+from losses.linear_head import HeadOptions
 from losses.many_way import many_way_loss1
 from losses.many_way import many_way_loss3
 from losses.multilabel import sparse_zlpr

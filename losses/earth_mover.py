@@ -56,11 +56,11 @@ def emo_terms(
       have both terms 0, whatever their label.
 
   Returns:
-    nll [...] and emd [...], float32.
+    nll [...] and emd [...], float32. A label whose logit is -inf has nll inf.
 
   Raises:
     ValueError: if a shape or type does not fit, or a label that counts is not
-      in [0, V) (where it is concrete).
+      in [0, V) (where it is concrete; under jit both terms are NaN).
 
   >>> logits = jnp.array([[1.0, 2.0, 0.5, -0.3]])
   >>> e = jnp.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-1.0, 0.0]])
@@ -77,13 +77,20 @@ def emo_terms(
 
   # What is left out is made harmless before it can have a gradient of NaN.
   labels = jnp.where(where, labels, 0)
-  logits = jnp.where(where[..., None], logits, 0)
+  exists = logits != -jnp.inf
+  z = jnp.where(where[..., None] & exists, logits, 0)
   cosine = jnp.einsum("...d,vd->...v", unit[labels], unit, precision="highest")
-  cost = jnp.maximum(1 - cosine, 0).astype(logits.dtype)
-  is_label = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
-  z_label = jnp.take_along_axis(logits, labels[..., None], axis=-1)
-  nll = logspace.log1p_sum_exp(logits - z_label, where=~is_label)
-  q = _softmax(logits, where=~is_label & (logits != -jnp.inf))
+  cost = jnp.maximum(1 - cosine, 0).astype(z.dtype)
+  is_label = jax.nn.one_hot(labels, z.shape[-1], dtype=bool)
+  z_label = jnp.sum(z, axis=-1, keepdims=True, where=is_label)
+  others = exists & ~is_label
+  nll = logspace.log1p_sum_exp(z - z_label, where=others)
+  # A label that does not exist is impossible, unless nothing else is possible.
+  absent = others.any(-1) & ~(exists & is_label).any(-1)
+  nll = jnp.where(absent, jnp.inf, nll)
+  # Out of range, which under jit nobody can refuse.
+  nll = jnp.where(is_label.any(-1), nll, jnp.nan)
+  q = _softmax(z, where=others)
   emd = logspace.one_minus_exp(nll) * jnp.sum(q * cost, axis=-1)
   return EMOTerms(jnp.where(where, nll, 0), jnp.where(where, emd, 0))
 
@@ -110,7 +117,8 @@ def soft_emo_terms(
     nll [...], the cross-entropy -sum_j tau_j log p_j, and emd [...], float32.
 
   Raises:
-    ValueError: if a shape or type does not fit, or targets are outside [0, 1].
+    ValueError: if a shape or type does not fit, or targets that count are not
+      distributions (where they are concrete).
 
   >>> logits = jnp.array([[1.0, 2.0, 0.5, -0.3]])
   >>> e = jnp.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-1.0, 0.0]])
@@ -123,9 +131,10 @@ def soft_emo_terms(
   checks.shape("targets", targets, logits.shape, "that of logits")
   unit = _unit_rows(embedding, logits)
   where = checks.as_mask("where", where, logits.shape[:-1])
-  checks.between("targets", targets, 0, 1, where=where[..., None])
+  checks.distributions("targets", targets, where=where)
 
-  logits = jnp.where(where[..., None], logits, 0)
+  exists = logits != -jnp.inf
+  z = jnp.where(where[..., None] & exists, logits, 0)
   # (C tau)_i without its diagonal, which is exactly 0: what is left of it
   # cancels only as far as tau_i itself is near 1.
   mean = jnp.einsum("...v,vd->...d", targets, unit, precision="highest")
@@ -134,20 +143,18 @@ def soft_emo_terms(
   own = targets * jnp.broadcast_to(square, targets.shape)
   total = targets.sum(-1, keepdims=True)
   cost = jnp.maximum((total - targets) - (cosine - own), 0)
-  exists = logits != -jnp.inf
-  emd = jnp.sum(_softmax(logits, where=exists) * cost, axis=-1)
+  emd = jnp.sum(_softmax(z, where=exists) * cost, axis=-1)
 
   # Relative to the largest logit, whose own log p then keeps its digits.
-  top = jnp.argmax(logits, axis=-1)
-  z_top = jnp.take_along_axis(logits, top[..., None], axis=-1)
-  gap = z_top - jnp.where(exists, logits, 0)
-  is_top = jax.nn.one_hot(top, logits.shape[-1], dtype=bool)
+  top = jnp.argmax(jnp.where(exists, z, -jnp.inf), axis=-1)
+  is_top = jax.nn.one_hot(top, z.shape[-1], dtype=bool)
+  gap = jnp.sum(z, axis=-1, keepdims=True, where=is_top) - z
   log_total = logspace.log1p_sum_exp(-gap, where=exists & ~is_top)
-  nll = jnp.sum(
-    targets * (gap + log_total[..., None]), axis=-1, where=targets > 0
-  )
-  impossible = jnp.any((targets > 0) & ~exists, axis=-1)
-  nll = jnp.where(impossible, jnp.inf, nll)
+  # Of a target that is NaN, too.
+  counted = targets != 0
+  nll = jnp.sum(targets * (gap + log_total[..., None]), axis=-1, where=counted)
+  absent = exists.any(-1) & jnp.any(counted & ~exists, axis=-1)
+  nll = jnp.where(absent, jnp.inf, jnp.where(exists.any(-1), nll, 0))
   return EMOTerms(jnp.where(where, nll, 0), jnp.where(where, emd, 0))
 
 
@@ -161,10 +168,10 @@ def emo_mode1(
 
   Args:
     nll: [...] at least 0.
-    emd: [...] at least 0; `losses.stabilised_emd` of it for the ratio of the
-      newer of the authors' two programs.
-    ratio_max: the largest nll / emd; it matters where emd is 0 and nll is not,
-      among tokens of equal vectors.
+    emd: [...] at least 0. To weigh it by nll / (emd + p_t) instead, as the
+      newer of the authors' two programs does, give `losses.stabilized_emd`.
+    ratio_max: above 0, the largest nll / emd, ours. It matters where emd is 0
+      and nll is not, among tokens of equal vectors.
 
   Returns:
     [...] at least 0.
@@ -193,7 +200,7 @@ def emo_mode2(
   Args:
     nll: [...] at least 0.
     emd: [...] at least 0.
-    ratio_max: the largest emd / nll.
+    ratio_max: above 0, the largest emd / nll, ours.
 
   Returns:
     [...] at least 0.
@@ -206,10 +213,12 @@ def emo_mode2(
   [1.    0.004]
   """
   nll, emd = _same_shape(nll, emd)
+  # An infinite nll has the ratio 0, and 0 * inf is NaN.
+  nll = jnp.minimum(nll, jnp.finfo(nll.dtype).max)
   return emd + _ratio(emd, nll, ratio_max) * nll
 
 
-def stabilised_emd(nll: chex.Array, emd: chex.Array) -> jax.Array:
+def stabilized_emd(nll: chex.Array, emd: chex.Array) -> jax.Array:
   """emd + sg[p_t], for a ratio that goes to 0 on confident tokens.
 
   With it `emo_mode1` weighs emd by nll / (emd + p_t) as emo_patch.py of
@@ -226,7 +235,7 @@ def stabilised_emd(nll: chex.Array, emd: chex.Array) -> jax.Array:
   Raises:
     ValueError: if a shape or type does not fit.
 
-  >>> print(losses.stabilised_emd(jnp.array([1.5255]), jnp.array([0.487])))
+  >>> print(losses.stabilized_emd(jnp.array([1.5255]), jnp.array([0.487])))
   [0.7045]
   """
   nll, emd = _same_shape(nll, emd)
@@ -234,6 +243,7 @@ def stabilised_emd(nll: chex.Array, emd: chex.Array) -> jax.Array:
 
 
 def _ratio(numerator, denominator, ratio_max):
+  checks.positive("ratio_max", ratio_max)
   numerator, denominator = jax.lax.stop_gradient((numerator, denominator))
   safe = jnp.where(denominator > 0, denominator, 1)
   ratio = jnp.where(denominator > 0, numerator / safe, ratio_max)
@@ -241,8 +251,9 @@ def _ratio(numerator, denominator, ratio_max):
 
 
 def _same_shape(nll, emd):
-  nll, emd = checks.as_float("nll", nll), checks.as_float("emd", emd)
+  nll, emd = checks.nll("nll", nll), checks.as_float("emd", emd)
   checks.shape("emd", emd, nll.shape, f"{nll.shape} of nll")
+  checks.between("emd", emd, -1e-3, jnp.inf)
   return nll, emd
 
 
@@ -251,7 +262,12 @@ def _unit_rows(embedding, logits):
   embedding = jax.lax.stop_gradient(checks.as_float("embedding", embedding))
   checks.rank_at_least("logits", logits, 1, "[..., V]")
   v = logits.shape[-1]
+  if not v:
+    raise ValueError(f"logits has shape {logits.shape}; V must be at least 1")
   checks.shape("embedding", embedding, (v, None), f"[V, d] with V = {v}")
+  # No square overflows or vanishes.
+  largest = jnp.max(jnp.abs(embedding), axis=-1, keepdims=True, initial=0)
+  embedding = embedding / jnp.where(largest > 0, largest, 1)
   square = jnp.sum(embedding**2, axis=-1, keepdims=True)
   safe = jnp.where(square > 0, square, 1)
   return embedding * jnp.where(square > 0, jax.lax.rsqrt(safe), 0)

@@ -106,14 +106,7 @@ def _costs(layout, cost, k, t):
   """c_jy of (5) for tile k and the tokens of tile t, [n, v]."""
   _, table = tiles.tile(cost.table, k, layout.vocab_tile, layout.cost_axis)
   _, scale = tiles.tile(cost.scale, k, layout.vocab_tile, 0)
-  cosine = tiles.dot(
-    cost.label_rows[t],
-    table,
-    1,
-    1 - layout.cost_axis,
-    # The default on TPU would round float32 to bfloat16.
-    precision=jax.lax.Precision.HIGHEST,
-  )
+  cosine = tiles.dot(cost.label_rows[t], table, 1, 1 - layout.cost_axis)
   cosine *= cost.label_scale[t][:, None] * scale[None]
   return jnp.maximum(1 - cosine, 0)
 

@@ -61,7 +61,7 @@ def test_golden_values():
   np.testing.assert_allclose(emd, 0.487000, atol=5e-7)
   np.testing.assert_allclose(nll, 1.525479, atol=5e-7)
   np.testing.assert_allclose(
-    losses.stabilised_emd(nll, emd), 0.704517, atol=5e-7
+    losses.stabilized_emd(nll, emd), 0.704517, atol=5e-7
   )
   gradient = jax.grad(lambda z: losses.emo_terms(z, 0, E).emd)(Z)
   np.testing.assert_allclose(
@@ -183,84 +183,11 @@ def test_stabilised_mixing_is_that_of_the_newer_program():
 
   def ours(logits):
     nll, emd = losses.emo_terms(logits, labels, embedding)
-    return losses.emo_mode1(nll, losses.stabilised_emd(nll, emd)).sum()
+    return losses.emo_mode1(nll, losses.stabilized_emd(nll, emd)).sum()
 
   np.testing.assert_allclose(
     jax.grad(ours)(logits), jax.grad(newer)(logits), atol=1e-6
   )
-
-
-def test_ratio_is_clamped_where_tokens_share_a_vector():
-  nll, emd = jnp.array([2.0, 0.0]), jnp.array([0.0, 0.0])
-  for mode in (losses.emo_mode1, losses.emo_mode2):
-    value, gradient = jax.value_and_grad(
-      lambda n, e, mode=mode: mode(n, e, ratio_max=50.0).sum(), (0, 1)
-    )(nll, emd)
-    assert np.isfinite(value) and np.isfinite(gradient).all()
-    assert np.max(gradient) <= 50
-
-
-def test_tokens_left_out_and_rows_of_zeros():
-  logits, labels, embedding = random_problem(6)
-  embedding[3] = 0
-  labels[:2] = 3, -100
-  logits[1] = np.nan
-  keep = jnp.arange(6) != 1
-
-  def terms(logits):
-    nll, emd = losses.emo_terms(logits, labels, embedding, where=keep)
-    return nll.sum() + emd.sum(), (nll, emd)
-
-  gradient, (nll, emd) = jax.grad(terms, has_aux=True)(logits)
-  assert nll[1] == emd[1] == 0 and not gradient[1].any()
-  assert np.isfinite(gradient).all()
-  rest = np.delete(np.arange(6), 1)
-  nll64, emd64 = terms64(logits[rest], labels[rest], embedding)
-  np.testing.assert_allclose(nll[rest], nll64, rtol=1e-5)
-  np.testing.assert_allclose(emd[rest], emd64, rtol=1e-5)
-
-
-@pytest.mark.parametrize("targets", ["labels", "one-hot", "soft"])
-@pytest.mark.parametrize("scale", [1.0, 1e4])
-def test_finite_with_masked_classes_and_large_logits(targets, scale):
-  logits, labels, embedding = random_problem(7)
-  labels[:] = 0
-  logits = jnp.asarray(logits * scale).at[:, 5:].set(-jnp.inf)
-  soft = jnp.zeros((6, 9)).at[:, 0].set(1.0)
-  if targets == "soft":
-    soft = soft.at[:, :5].set(0.2)
-
-  def total(logits):
-    if targets == "labels":
-      nll, emd = losses.emo_terms(logits, labels, embedding)
-    else:
-      nll, emd = losses.soft_emo_terms(logits, soft, embedding)
-    mixed = losses.emo_mode1(nll, emd) + losses.emo_mode2(nll, emd)
-    return (mixed + nll + emd).sum()
-
-  value, gradient = jax.value_and_grad(total)(logits)
-  assert np.isfinite(value) and np.isfinite(gradient).all()
-  assert not gradient[:, 5:].any()
-
-
-def test_one_class():
-  value, gradient = jax.value_and_grad(
-    lambda z: sum(losses.emo_terms(z, jnp.array([0]), jnp.ones((1, 2)))).sum()
-  )(jnp.array([[3.0]]))
-  assert value == 0 and not gradient.any()
-
-
-def test_embedding_and_targets_are_constants():
-  logits, labels, embedding = random_problem(8)
-  soft = np.float32(np.full((6, 9), 1 / 9))
-  gradients = jax.grad(
-    lambda e, tau: (
-      losses.emo_terms(logits, labels, e).emd.sum()
-      + sum(losses.soft_emo_terms(logits, tau, e)).sum()
-    ),
-    (0, 1),
-  )(embedding, soft)
-  assert not any(np.any(g) for g in gradients)
 
 
 def test_second_derivatives():
@@ -273,21 +200,3 @@ def test_second_derivatives():
       lambda z: losses.soft_emo_terms(z, soft, embedding),
     ):
       test_util.check_grads(f, (logits,), order=2, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-  "call, message",
-  [
-    (lambda: losses.emo_terms(Z, 7, E), "labels has 7.*4 classes"),
-    (lambda: losses.emo_terms(Z, 0.0, E), "labels must be integers"),
-    (lambda: losses.emo_terms(jnp.arange(4), 0, E), "logits must be floating"),
-    (lambda: losses.emo_terms(Z, 0, E[:3]), r"embedding has shape \(3, 2\)"),
-    (lambda: losses.emo_terms(Z[None], 0, E), r"labels has shape \(\)"),
-    (lambda: losses.soft_emo_terms(Z, TAU[:2], E), r"targets has shape \(2,\)"),
-    (lambda: losses.soft_emo_terms(Z, 2 * TAU, E), "targets has 1.39"),
-    (lambda: losses.emo_mode1(Z, Z[:2]), r"emd has shape \(2,\)"),
-  ],
-)
-def test_mistakes_are_named(call, message):
-  with pytest.raises(ValueError, match=message):
-    call()
