@@ -44,6 +44,24 @@ SCORES = normal(2, 3, 3)
 SPANS = np.triu(np.ones((3, 3), bool))
 
 
+TASKS = normal(3, 7)
+TASK_GRAM = TASKS @ TASKS.T
+
+
+def three_losses(w):
+  return jnp.stack([jnp.sin(w).sum(), (w**2).sum(), jnp.cos(2 * w).sum()])
+
+
+def shared(w):
+  step = losses.shared_value_and_direction(
+    lambda w, x: w * x,
+    [lambda v, h, x: v * h.sum(), lambda v, h, x: -v * jnp.sin(h).sum()],
+    losses.primary_secondary_weights,
+  )
+  values, (direction, _), _ = step(w, [1.0, 2.0], HIDDEN[0])
+  return values, direction
+
+
 def calibration(f):
   return lambda confidences, correct: f(
     losses.reliability_bins(confidences, correct)
@@ -95,7 +113,7 @@ CASES = {
   "soft_f1_micro": (None, (SOFT, TARGETS)),
   "softmax_kl": (None, (LOGITS, LOGITS2)),
   "sparse_zlpr": (None, (LOGITS, INDICES)),
-  "stabilised_emd": (None, (NLL, EMD)),
+  "stabilized_emd": (None, (NLL, EMD)),
   "standardize_logits": (None, (LOGITS,)),
   "symmetric_kl": (None, (LOGITS, LOGITS2)),
   "tailr": (
@@ -140,6 +158,54 @@ CASES = {
       pair, x, jax.random.key(0)
     ),
     (HIDDEN,),
+  ),
+  "initial_cross_entropy": (
+    lambda scale: losses.initial_cross_entropy(7) * scale,
+    (NLL,),
+  ),
+  "initial_squared_error": (None, (HIDDEN,)),
+  "prior_cross_entropy": (None, (SOFT,)),
+  "prior_squared_error": (None, (HIDDEN,)),
+  "inverse_loss_weights": (None, (NLL,)),
+  "real_time_weighting": (None, (NLL,)),
+  "generalized_mean": (
+    functools.partial(losses.generalized_mean, gamma=0.5),
+    (NLL,),
+  ),
+  "inverse_norm_weights": (None, (TASK_GRAM,)),
+  "min_norm_weights": (None, (TASK_GRAM,)),
+  "primary_secondary_weights": (None, (TASK_GRAM,)),
+  "upgrad_weights": (None, (TASK_GRAM,)),
+  "pcgrad_weights": (
+    lambda gram: losses.pcgrad_weights(gram, jax.random.key(0)),
+    (TASK_GRAM,),
+  ),
+  "gradient_cosines": (None, (TASK_GRAM,)),
+  "gram_matrix": (None, (TASKS,)),
+  "combine": (None, (TASKS, NLL)),
+  "value_and_task_grads": (
+    losses.value_and_task_grads(three_losses),
+    (HIDDEN[0],),
+  ),
+  "value_and_direction": (
+    losses.value_and_direction(three_losses, losses.min_norm_weights),
+    (HIDDEN[0],),
+  ),
+  "direction_and_info": (
+    lambda grads: losses.direction_and_info(grads, losses.upgrad_weights),
+    (TASKS,),
+  ),
+  "shared_value_and_direction": (shared, (HIDDEN[1],)),
+  "combine_task_gradients": (
+    lambda grads: losses.combine_task_gradients(
+      losses.min_norm_weights, 3
+    ).update(
+      grads,
+      losses.combine_task_gradients(losses.min_norm_weights, 3).init(
+        jnp.zeros(7)
+      ),
+    )[1],
+    (TASKS,),
   ),
   "scale_by_norm_ema": (transformed(losses.scale_by_norm_ema()), (HIDDEN,)),
   "sigma_schedule": (
@@ -219,10 +285,14 @@ class ContractTest(chex.TestCase):
 
   @parameterized.parameters(*CASES)
   def test_nan_is_not_hidden(self, name):
-    f, (first, *rest) = case(name)
+    f, arrays = case(name)
     if name in ("span_mask", "decode_spans"):
       self.skipTest("no function of real numbers to real numbers")
-    broken = first.copy()
-    broken.flat[0] = np.nan
-    leaves = jax.tree.leaves(jax.jit(f)(broken, *rest))
-    self.assertTrue(any(np.isnan(leaf).any() for leaf in leaves))
+    for i, array in enumerate(arrays):
+      if np.issubdtype(array.dtype, np.floating):
+        broken = array.copy()
+        broken.flat[0] = np.nan
+        leaves = jax.tree.leaves(
+          jax.jit(f)(*arrays[:i], broken, *arrays[i + 1 :])
+        )
+        self.assertTrue(any(np.isnan(x).any() for x in leaves), f"argument {i}")
