@@ -9,7 +9,6 @@ appended to --results, from which scripts.tables makes the README's table.
 """
 
 import itertools
-import json
 import pathlib
 
 from absl import flags
@@ -18,6 +17,7 @@ import numpy as np
 
 from experiments import cli
 from experiments import generate
+from experiments import records
 from experiments import workdir as workdir_lib
 from simple_diffusion import build
 from simple_diffusion import data
@@ -166,6 +166,7 @@ def main(_):
     results = pathlib.Path(
       _RESULTS.value or f"experiments/results/{config.data.name}.jsonl"
     )
+    # Now, so that a folder that can't be made is an error before the work.
     results.parent.mkdir(parents=True, exist_ok=True)
     build.make_sample_fn(config, network)  # Speaks up if guidance can't be.
 
@@ -188,8 +189,7 @@ def main(_):
     for name, value in record["samples"].items():
       print(f"{name}: {value}")
   record["environment"] = workdir_lib.environment()
-  with open(results, "a") as file:
-    file.write(json.dumps(record) + "\n")
+  records.append_result(results, record)
   print(f"appended to {results}")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""metrics.jsonl, the record of a run, and the same for TensorBoard."""
+"""Records in JSON lines: of a run, also for TensorBoard, and of results."""
 
 import contextlib
 import json
@@ -7,6 +7,14 @@ import os
 import pathlib
 
 import tensorboardX
+
+
+def append_result(path: pathlib.Path, record: dict) -> None:
+  """Appends one line of JSON to a file of results; makes its folder."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  line = json.dumps(record) + "\n"  # First: an error here leaves no half line.
+  with open(path, "a") as file:
+    file.write(line)
 
 
 def _truncate(path: pathlib.Path, last_step: int) -> None:

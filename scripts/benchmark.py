@@ -26,6 +26,7 @@ import numpy as np
 import optax
 
 from experiments import cli
+from experiments import records
 from experiments import workdir
 from simple_diffusion import build
 from simple_diffusion import data
@@ -239,10 +240,7 @@ def main(_):
     "environment": workdir.environment(),
   }
   print(json.dumps({k: v for k, v in record.items() if k != "environment"}))
-  path = pathlib.Path(_RESULTS.value)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with open(path, "a") as file:
-    file.write(json.dumps(record) + "\n")
+  records.append_result(pathlib.Path(_RESULTS.value), record)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,18 @@ def test_records_are_on_disk_at_once(tmp_path):
     assert read_records(tmp_path) == [(2, 0.25)]
 
 
+def test_results_are_appended_line_by_line(tmp_path):
+  path = tmp_path / "new" / "folder" / "results.jsonl"
+  results = [{"name": "a", "values": [1, 2.5]}, {"name": "b\n", "of": None}]
+  for result in results:
+    records.append_result(path, result)
+  assert [json.loads(line) for line in path.read_text().splitlines()] == results
+  before = path.read_text()
+  with pytest.raises(TypeError, match="JSON serializable"):
+    records.append_result(path, {"good": 1, "bad": np.float32(1)})
+  assert path.read_text() == before
+
+
 def test_tensorboard_has_the_same_numbers(tmp_path):
   write_records(tmp_path, [2, 4])
   (path,) = (tmp_path / "tensorboard").iterdir()
