@@ -148,8 +148,8 @@ def losses_linear() -> str:
     f"{_table(header, rows)}\n\nN = {record['tokens']:,} tokens, "
     f"D = {record['width']:,}, V = {record['vocab']:,}; memory above inputs "
     f"and gradients. Against a dense NLL whose logits are rounded to bfloat16, "
-    f"time {record['nll_rounded']['time_ratio']:.2f}. Median of {record['rounds']} alternations "
-    f"({_where(record['environment'])})."
+    f"time {record['nll_rounded']['time_ratio']:.2f}. Median of "
+    f"{record['rounds']} alternations ({_where(record['environment'])})."
   )
 
 
