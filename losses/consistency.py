@@ -6,14 +6,17 @@ Notation: logits s and t of two passes, p = softmax(s), q = softmax(t).
   KL(p || q) + KL(q || p) = <p - q, s - t>                                (1)
   D(s, t) = sum_i (sigmoid(a s_i) - sigmoid(a t_i)) a (s_i - t_i)         (2)
 
-(2) is the sum of the symmetric KLs of independent binary classes and the form
-for multi-label scores, among them those of GlobalPointer (kexue.fm post 9039).
-Unlike (1) it changes when one number is added to all logits. Both are
-symmetric, at least 0, and 0 only where the predictions agree.
+(2) treats each class as a binary decision of its own and adds up their
+symmetric KLs. It is for multi-label scores, such as those of GlobalPointer
+(kexue.fm post 9039). Adding one number to all logits changes (2) but not (1).
+Both are symmetric, at least 0, and 0 only where the predictions agree.
 
-To keep all digits where p and q nearly agree, u - v is computed as
-(u + v) tanh((log u - log v) / 2): then no term is negative either. A logit of
--inf, in either argument, is a class that does not exist for both. Results are
+Where p and q nearly agree, a plain difference would cancel. So p - q is
+computed as (p + q) tanh(d / 2) and KL(p || q) as sum p (d + exp(-d) - 1), with
+d = log p - log q. Then no term is negative. What remains is the rounding of d:
+in float32 logit differences of 1e-3 give a KL to about 3 digits.
+
+A class whose logit is -inf in either argument is left out of both. Results are
 float32, or float64 for float64.
 """
 
@@ -34,8 +37,8 @@ def softmax_kl(
 
     KL = sum_i p_i (log p_i - log q_i)
 
-  For `losses.virtual_adversarial_loss`. Gradient: q - p on logits2, and
-  p_i (log p_i - log q_i - KL) on logits1.
+  The default divergence of `losses.virtual_adversarial_loss`. Gradient: q - p
+  on logits2, and p_i (log p_i - log q_i - KL) on logits1.
 
   Args:
     logits1: [..., C] of p; -inf is a class that does not exist.
@@ -43,7 +46,7 @@ def softmax_kl(
     where: boolean, broadcastable to logits1: the classes that exist.
 
   Returns:
-    [...] at least 0 up to rounding; 0 where no class exists.
+    [...] at least 0; 0 where no class exists.
 
   Raises:
     ValueError: if the logits are not floating point or shapes do not fit.
@@ -54,7 +57,13 @@ def softmax_kl(
   """
   s, t, exists = _both(logits1, logits2, where)
   log_p, log_q = _log_softmax(s, exists), _log_softmax(t, exists)
-  return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1, where=exists)
+  p, q, d = jnp.exp(log_p), jnp.exp(log_q), log_p - log_q
+  # sum (q - p) = 0 is added: the terms p d alone have both signs and cancel.
+  # exp(-d) overflows where q is far above p; there q - p does not cancel.
+  is_near = jnp.abs(d) < 1
+  near_d = jnp.where(is_near, d, 0)
+  near = p * (near_d + jnp.expm1(-near_d))
+  return jnp.sum(jnp.where(is_near, near, p * d + q - p), -1, where=exists)
 
 
 def symmetric_kl(
@@ -67,8 +76,8 @@ def symmetric_kl(
 
     D = <p - q, s - t>
 
-  The sum of both directions, without the factor 1/2 that some give it. Gradient
-  on s: p_i (d_i - <p, d>) + p_i - q_i with d = s - t; on t the same with s and
+  The sum of both directions; some authors take half of it. Gradient on s:
+  p_i (d_i - <p, d>) + p_i - q_i with d = s - t. On t it is the same with s and
   t exchanged.
 
   Args:
@@ -89,7 +98,7 @@ def symmetric_kl(
   """
   s, t, exists = _both(logits1, logits2, where)
   log_p, log_q = _log_softmax(s, exists), _log_softmax(t, exists)
-  # The mean difference of s - t drops out of <p - q, s - t>.
+  # <p - q, s - t>: a constant added to s - t has no effect, as sum (p - q) = 0.
   difference = log_p - log_q
   p_minus_q = (jnp.exp(log_p) + jnp.exp(log_q)) * jnp.tanh(difference / 2)
   return jnp.sum(p_minus_q * difference, axis=-1, where=exists)
@@ -108,17 +117,18 @@ def multilabel_symmetric_kl(
     D = sum_i (sigmoid(a s_i) - sigmoid(a t_i)) a (s_i - t_i),  a = scale
 
   Gradient on s_i: a (sigmoid(a s_i) - sigmoid(a t_i)) + a^2 sigmoid'(a s_i)
-  (s_i - t_i). The post has a = 1; the probabilities that ZLPR learns are those
+  (s_i - t_i). The post has a = 1. A model trained by ZLPR has the probabilities
   of a = 2 (`losses.zlpr_probabilities`). For spans the sum grows with n^2: see
-  `losses.mean_multilabel_symmetric_kl`. In the post it helped R-Drop a little,
-  (1) on the flattened scores less, and its weight had to be tuned.
+  `losses.mean_multilabel_symmetric_kl`. The post reports that R-Drop with this
+  divergence helped a little, that the softmax KL of the flattened scores helped
+  less, and that the weight had to be tuned.
 
   Args:
     logits1: [..., C] s; -inf is a class that does not exist.
     logits2: [..., C] t.
-    scale: a, a scalar at least 0; may be traced.
+    scale: a, at least 0; a scalar or broadcastable to logits1.
     where: boolean, broadcastable to logits1: the classes that exist.
-    axis: the classes, one axis or several: (-2, -1) for scores of spans
+    axis: the axis or axes of the classes: (-2, -1) for scores of spans
       [..., n, n].
 
   Returns:
@@ -133,10 +143,11 @@ def multilabel_symmetric_kl(
   [0.3914]
   """
   s, t, exists = _both(logits1, logits2, where)
-  checks.between("scale", scale, 0, jnp.inf)
+  scale = checks.parameter("scale", scale, 0, jnp.inf, like=s)
   s, t = scale * s, scale * t
   difference = s - t
-  # One says yes and the other no: sigmoid(s) - sigmoid(t) is tanh times it.
+  # The probability that of two draws, one from each, just one is yes. Times
+  # tanh((s - t) / 2) it is sigmoid(s) - sigmoid(t).
   disagree = jax.nn.sigmoid(s) * jax.nn.sigmoid(-t)
   disagree += jax.nn.sigmoid(-s) * jax.nn.sigmoid(t)
   terms = disagree * jnp.tanh(difference / 2) * difference
@@ -155,15 +166,15 @@ def mean_multilabel_symmetric_kl(
 
     D / number of classes that exist
 
-  Its size does not depend on the length, so one weight serves all lengths.
-  Gradient: that of the sum, divided by the same number.
+  A mean does not grow with the length of the text, so one weight serves all
+  lengths. Gradient: that of the sum, divided by the same number.
 
   Args:
     logits1: [..., C] s; -inf is a class that does not exist.
     logits2: [..., C] t.
-    scale: a, a scalar at least 0; may be traced.
+    scale: a, at least 0; a scalar or broadcastable to logits1.
     where: boolean, broadcastable to logits1: the classes that exist.
-    axis: the classes, one axis or several.
+    axis: the axis or axes of the classes.
 
   Returns:
     logits1 without `axis`, at least 0; 0 where no class exists.
@@ -191,13 +202,13 @@ def r_drop(
   *,
   alpha: chex.Numeric,
 ) -> jax.Array:
-  """R-Drop: two passes with two dropout masks shall agree (arXiv 2106.14448).
+  """R-Drop: two passes with two dropout masks should agree (arXiv 2106.14448).
 
     L = nll1 + nll2 + alpha/2 (KL12 + KL21)
 
-  per sample, in the paper's convention (memory). Published codes weigh it
-  otherwise. With B samples in the batch and C classes, the loss of each is
-  factor * mean(r_drop(...)) with
+  of each sample, as the paper weighs it (memory). Published codes weigh it
+  differently. For B samples and C classes, the loss of each code is
+  factor * mean(r_drop(...)), with this factor and this alpha:
 
     code                    its loss                             factor  alpha
     paper; fairseq (a = 5)  mean nll1+nll2 + a/2 mean KL12+KL21  1       a
@@ -206,25 +217,27 @@ def r_drop(
     bojone (a = 4)          mean(nll1+nll2)/2 + a/4 mean         1/2     a
     bert4torch (a = 4)      the same, mean over B and C          1/2     a / C
 
-  fairseq, ViT and README are of dropreg/R-Drop, bojone is bojone/r-drop. Where
-  the KL is summed over the batch, the regularisation grows with the batch size.
-  Gradient: that of each term times its factor. On unlabelled data use
-  alpha/2 `divergence` alone.
+  fairseq (reg_label_smooth_cross_entropy.py, a sample being a token), ViT and
+  README are of dropreg/R-Drop; bojone is bojone/r-drop. Where the KL is summed
+  over the batch, the regularisation grows with the batch size. Gradient: 1 on
+  nll1 and nll2, alpha/2 on `divergence`. On unlabelled data use
+  alpha/2 * divergence alone.
 
   Args:
-    nll1: [...] at least 0, of the first pass, for instance of optax's
-      softmax_cross_entropy_with_integer_labels.
-    nll2: [...] of the second pass.
-    divergence: [...] KL12 + KL21: `losses.symmetric_kl`, or
-      `losses.multilabel_symmetric_kl` where nll is ZLPR.
-    alpha: a scalar at least 0, of the first row of the table.
+    nll1: [...] at least 0, the loss of the first pass; for instance
+      optax.softmax_cross_entropy_with_integer_labels.
+    nll2: [...] at least 0, the loss of the second pass.
+    divergence: [...] KL12 + KL21, at least 0: `losses.symmetric_kl`, or
+      `losses.multilabel_symmetric_kl` if nll1 and nll2 are of ZLPR.
+    alpha: at least 0, a scalar or broadcastable to nll1. It is the paper's;
+      the table converts the a of other codes.
 
   Returns:
     [...] at least 0.
 
   Raises:
-    ValueError: if an array is not floating point, the shapes differ, or `alpha`
-      is negative.
+    ValueError: if an array is not floating point, the shapes differ, an nll or
+      `alpha` is negative, or `alpha` does not fit.
 
   >>> logits1, logits2 = jnp.array([[2.0, 0.0]]), jnp.array([[1.0, 0.0]])
   >>> labels = jnp.array([0])
@@ -233,18 +246,17 @@ def r_drop(
   ...                     losses.symmetric_kl(logits1, logits2), alpha=4.0))
   [0.7397]
   """
-  nll1 = checks.as_float("nll1", nll1)
-  nll2 = checks.as_float("nll2", nll2)
+  nll1, nll2 = checks.nll("nll1", nll1), checks.nll("nll2", nll2)
   divergence = checks.as_float("divergence", divergence)
   meaning = f"{nll1.shape} of nll1"
   checks.shape("nll2", nll2, nll1.shape, meaning)
   checks.shape("divergence", divergence, nll1.shape, meaning)
-  checks.between("alpha", alpha, 0, jnp.inf)
+  alpha = checks.parameter("alpha", alpha, 0, jnp.inf, like=nll1)
   return nll1 + nll2 + alpha / 2 * divergence
 
 
 def _both(logits1, logits2, where):
-  """Both logits, finite and equal where a class does not exist; which exist."""
+  """Both logits, 0 where a class does not exist, and which classes exist."""
   s = checks.as_float("logits1", logits1)
   t = checks.as_float("logits2", logits2)
   checks.rank_at_least("logits1", s, 1, "[..., C]")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Symmetric KL and R-Drop against float64 SciPy, optax and closed forms."""
+"""KL and symmetric KL against float64 SciPy, optax and closed forms."""
 
 import functools
 
@@ -134,6 +134,10 @@ def test_near_agreement_keeps_its_digits():
   wide_s, wide_t = np.float64(s), np.float64(t)
   expected = kl(wide_s, wide_t) + kl(wide_t, wide_s)  # about 1e-6
   np.testing.assert_allclose(losses.symmetric_kl(s, t), expected, rtol=2e-3)
+  np.testing.assert_allclose(losses.softmax_kl(s, t), kl(wide_s, wide_t), 2e-3)
+  slope = gradient(losses.softmax_kl, s, t, argnums=1)
+  difference = special.softmax(wide_t, -1) - special.softmax(wide_s, -1)
+  np.testing.assert_allclose(slope, difference, atol=2e-7)
   # Also where sigmoid rounds to 1 and the difference of the two to 0.
   s, t = jnp.array([20.0]), jnp.array([21.0])
   expected = special.expit(-20.0) - special.expit(-21.0)
@@ -195,6 +199,33 @@ def test_nan_is_not_hidden(f):
   assert jnp.isnan(f(jnp.array([0.0, jnp.nan]), jnp.zeros(2)))
 
 
+def test_the_kl_has_no_negative_value():
+  """Nor NaN, from agreement to where one side has probability 0."""
+  steps = np.float32([0, 1e-7, 1e-5, 1e-2, 0.9, 1, 1.1, 30, 300, 1e4])
+  s = np.tile(np.float32(S[:1]), (len(steps), 1))
+  t = s + steps[:, None] * np.float32(T[:1])
+  for pair in ((s, t), (t, s)):
+    result = losses.softmax_kl(*pair)
+    assert (result >= 0).all() and result[0] == 0
+    log_p, log_q = (special.log_softmax(np.float64(z), -1) for z in pair)
+    expected = (np.exp(log_p) * (log_p - log_q)).sum(-1)
+    np.testing.assert_allclose(result[3:], expected[3:], rtol=1e-4)
+    for argnums in (0, 1):
+      slope = gradient(losses.softmax_kl, *pair, argnums=argnums)
+      assert jnp.isfinite(slope).all()
+
+
+def test_a_single_class():
+  # One class is a binary decision of its own, but a certain softmax.
+  s, t = S[:, :1], T[:, :1]
+  expected = (binary_kl(s, t) + binary_kl(t, s))[:, 0]
+  for f in MULTILABEL:
+    np.testing.assert_allclose(f(s, t), expected, rtol=1e-5)
+  for f in KL:
+    np.testing.assert_array_equal(f(s, t), 0)
+    np.testing.assert_array_equal(jax.grad(lambda s, f=f: f(s, t).sum())(s), 0)
+
+
 def test_several_axes_are_one():
   s, t = RNG.normal(size=(2, 3, 2, 4, 4))
   where = np.triu(np.ones((4, 4), bool))
@@ -207,58 +238,6 @@ def test_several_axes_are_one():
     )
 
 
-# The loss of each published code, as its source has it, of nll [B] and KL [B].
-R_DROP_CODES = {
-  "paper": lambda n1, n2, kl12, kl21, a, c: (
-    np.mean(n1 + n2) + a * np.mean(kl12 + kl21) / 2
-  ),
-  # Sums over the tokens, divided by their number (arguments: reg-alpha 5).
-  "fairseq": lambda n1, n2, kl12, kl21, a, c: (
-    (np.sum(np.append(n1, n2)) + a * (kl12.sum() + kl21.sum()) / 2) / n1.size
-  ),
-  "vit": lambda n1, n2, kl12, kl21, a, c: (
-    n1.mean() + n2.mean() + a * (kl12.sum() + kl21.sum())
-  ),
-  "readme": lambda n1, n2, kl12, kl21, a, c: (
-    (n1.mean() + n2.mean()) / 2 + a * (kl12.sum() + kl21.sum()) / 2
-  ),
-  "bojone": lambda n1, n2, kl12, kl21, a, c: (
-    np.append(n1, n2).mean() + np.mean(kl12 + kl21) / 4 * a
-  ),
-  "bert4torch": lambda n1, n2, kl12, kl21, a, c: (
-    (n1.mean() + n2.mean()) / 2 + (kl12 + kl21).sum() / (n1.size * c) / 4 * a
-  ),
-}
-
-
-@pytest.mark.parametrize(
-  "code, a, factor, alpha",
-  [
-    ("paper", 5.0, 1.0, 5.0),
-    ("fairseq", 5.0, 1.0, 5.0),
-    ("vit", 0.3, 1.0, 2 * 4 * 0.3),
-    ("readme", 1.0, 0.5, 2 * 4 * 1.0),
-    ("bojone", 4.0, 0.5, 4.0),
-    ("bert4torch", 4.0, 0.5, 4.0 / 5),
-  ],
-)
-def test_r_drop_converts_the_published_codes(code, a, factor, alpha):
-  labels = np.array([0, 3, 1, 4])
-  nll1, nll2 = (
-    special.logsumexp(z, -1) - z[np.arange(4), labels] for z in (S, T)
-  )
-  expected = R_DROP_CODES[code](nll1, nll2, kl(S, T), kl(T, S), a, c=5)
-  nll = optax.softmax_cross_entropy_with_integer_labels
-  result = losses.r_drop(
-    nll(jnp.float32(S), labels),
-    nll(jnp.float32(T), labels),
-    losses.symmetric_kl(S, T),
-    alpha=alpha,
-  )
-  assert result.shape == (4,)
-  np.testing.assert_allclose(factor * result.mean(), expected, rtol=1e-5)
-
-
 def test_mistakes_are_named():
   with pytest.raises(ValueError, match=r"logits2 .*\(4, 4\), not \(4, 5\)"):
     losses.symmetric_kl(S, T[:, :4])
@@ -268,7 +247,5 @@ def test_mistakes_are_named():
     losses.symmetric_kl(S, T, where=np.ones(5, int))
   with pytest.raises(ValueError, match="scale has -1"):
     losses.multilabel_symmetric_kl(S, T, scale=-1.0)
-  with pytest.raises(ValueError, match=r"divergence has shape \(3,\)"):
-    losses.r_drop(S[0], T[0], S[0, :3], alpha=1.0)
-  with pytest.raises(ValueError, match="alpha has -2"):
-    losses.r_drop(S[0], T[0], S[0], alpha=-2.0)
+  with pytest.raises(ValueError, match=r"scale has shape \(4,\)"):
+    losses.multilabel_symmetric_kl(S, T, scale=np.ones(4))
