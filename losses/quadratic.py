@@ -21,7 +21,8 @@ vectors are told in this way.
 
 Limits: n is small (O(n^3) a round, about n rounds). Vectors nearer than
 sqrt(2 n eps) to the span of others, an angle of 1e-3 in float32, count as in
-it. x is a choice where the minimum is not unique; u is unique.
+it. x is a choice where the minimum is not unique; u is unique. The sums need a
+compiler that does not reorder them; XLA does not, by default.
 """
 
 import jax

@@ -11,7 +11,7 @@ The weights a come from the Gram matrix of the dL_i/dh instead of that of the
 dL_i/dtheta: n gradients of the size of h, then one backward pass through the
 trunk. |sum_i a_i dL_i/dtheta| <= |J| |sum_i a_i dL_i/dh|, so a shortest vector
 at h bounds that of the parameters (MGDA-UB of arXiv 1810.04650; kexue.fm post
-8896, which doubts that paper's proof of more than the bound).
+8896, which finds an error in that paper's proof that the rest follows).
 
 What it gives up: <u, dL_i/dtheta> >= 0 holds at h, that is for J'J = 1, and on
 the parameters to the extent that J'J preserves angles. h must be what all tasks
@@ -42,7 +42,7 @@ def shared_value_and_direction(
   is not in the way (weight 0) would never train its head.
 
   Args:
-    trunk_fn: (trunk_params, *args) -> h, an array or a pytree of arrays.
+    trunk_fn: (trunk_params, *args) -> h, a pytree of floating arrays.
     head_fns: n of (head_params_i, h, *args) -> loss, a scalar.
     weights_fn: Gram matrix [n, n] -> weights [n], such as
       `primary_secondary_weights`, for which the first head is the primary one.

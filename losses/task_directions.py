@@ -24,9 +24,13 @@ it is min |g + sum_i x_i g_i|^2 over x >= 0: it needs G alone, and is solved on
 device, under jit and vmap (`quadratic`).
 
 Every function takes G [n, n] and returns a [n] in float32 (float64 for float64)
-without gradients. vmap over several G. Limits: G in float32 cannot tell a
-gradient from those in the span of others at less than an angle of 1e-3, which
-are taken to be in it; G below 1e-38 is 0, so scale losses that are that small.
+without gradients; NaN if an entry of G is not finite. vmap over several G.
+
+Limits: G in float32 cannot tell a gradient from those in the span of others at
+less than an angle of 1e-3, which are taken to be in it. Of random sets of 2 to
+6 gradients in R^3 to R^20, the projection is wrong by more than 1e-5 |g_0| for
+1 in 2,000, by the rounding of G alone, and for 1 in 100,000 where G is exact.
+Entries of G below 1e-38 are 0: scale losses that are that small.
 """
 
 import chex
@@ -58,9 +62,10 @@ def inverse_norm_weights(gram: chex.Array) -> jax.Array:
   >>> print(losses.inverse_norm_weights(gram))
   [0.5 2. ]
   """
-  square = jnp.diagonal(_as_gram(gram))
+  gram = _as_gram(gram)
+  square = jnp.diagonal(gram)
   root = jax.lax.rsqrt(jnp.where(square > 0, square, 1))
-  return jnp.where(square > 0, root, 0)
+  return _if_finite(gram, jnp.where(square > 0, root, 0))
 
 
 def min_norm_weights(
@@ -78,10 +83,11 @@ def min_norm_weights(
 
   Without scales the task with the smallest gradient decides. Post 8896 divides
   by the norms: scales = sqrt(diag G). For losses as scales, give the gradients
-  of log L_i instead of L_i.
+  of log L_i instead of L_i. Where the |g_i| / s_i differ by more than 1e3,
+  float32 may miss that the large ones cancel: u is then at most the smallest.
 
-  DEVIATION: LibMTL finds alpha with scales and applies it to g_i without, by
-  which u can oppose a task.
+  DEVIATION: isl-org/MultiObjectiveOptimization finds alpha with scales and then
+  weights the losses by alpha alone, by which u can oppose a task.
 
   Args:
     gram: [n, n] inner products of the gradients.
@@ -113,11 +119,11 @@ def min_norm_weights(
   least = jnp.min(jnp.where(square > 0, square, jnp.inf))
   least = jnp.where(jnp.isfinite(least), least, 1)
   x = quadratic.nonnegative_argmin(gram / least + 1, jnp.ones_like(square))
-  return x / jnp.sum(x) * inverse
+  return _if_finite(gram, x / jnp.sum(x) * inverse)
 
 
 def primary_secondary_weights(gram: chex.Array) -> jax.Array:
-  """The nearest direction to g_0 that no other task opposes (post 8907).
+  """The nearest direction to g_0 that no other task opposes (kexue.fm 8907).
 
     min |g_0 - u|^2  subject to  <u, g_i> >= 0,  i = 1 ... n - 1
     u = g_0 + sum_i x_i g_i,  x >= 0;  a = (1, x)
@@ -145,7 +151,7 @@ def primary_secondary_weights(gram: chex.Array) -> jax.Array:
   """
   gram = _as_gram(gram)
   x = quadratic.nonnegative_argmin(gram[1:, 1:], -gram[1:, 0])
-  return jnp.concatenate([jnp.ones(1, gram.dtype), x])
+  return _if_finite(gram, jnp.concatenate([jnp.ones(1, gram.dtype), x]))
 
 
 def upgrad_weights(gram: chex.Array) -> jax.Array:
@@ -169,7 +175,8 @@ def upgrad_weights(gram: chex.Array) -> jax.Array:
   """
   gram = _as_gram(gram)
   argmin = jax.vmap(quadratic.nonnegative_argmin, in_axes=(None, 0))
-  return jnp.mean(jnp.eye(len(gram), dtype=gram.dtype) + argmin(gram, -gram), 0)
+  rows = jnp.eye(len(gram), dtype=gram.dtype) + argmin(gram, -gram)
+  return _if_finite(gram, jnp.mean(rows, axis=0))
 
 
 def pcgrad_weights(gram: chex.Array, rng: chex.PRNGKey) -> jax.Array:
@@ -193,7 +200,8 @@ def pcgrad_weights(gram: chex.Array, rng: chex.PRNGKey) -> jax.Array:
   >>> print(losses.pcgrad_weights(gram, jax.random.key(0)))
   [2.  1.5]
   """
-  return _pcgrad(_as_gram(gram), rng)
+  gram = _as_gram(gram)
+  return _if_finite(gram, _pcgrad(gram, rng))
 
 
 def gradient_cosines(gram: chex.Array) -> jax.Array:
@@ -224,6 +232,11 @@ def _as_gram(gram):
   checks.rank_at_least("gram", gram, 2, meaning)
   checks.shape("gram", gram, (len(gram), len(gram)), meaning)
   return gram
+
+
+def _if_finite(gram, weights):
+  """All NaN otherwise: comparisons with NaN would hide a broken gradient."""
+  return jnp.where(jnp.isfinite(gram).all(), weights, jnp.nan)
 
 
 @jax.jit  # or each call outside jit would compile its loop again
