@@ -19,6 +19,7 @@ RNG = np.random.default_rng(1)
 B, N, D, C = 3, 2, 4, 5
 X = RNG.normal(size=(B, N, D))
 W = RNG.normal(size=(N * D, C))
+HALF = W / 2
 KEY = jax.random.key(3)
 
 
@@ -91,9 +92,9 @@ def test_one_iteration_is_the_gradient_at_a_random_step():
   np.testing.assert_allclose(r.reshape(B, -1), unit(noise), atol=1e-6)
 
 
-def fisher(kind):
+def fisher(kind, weights=W):
   """The matrix [B, C, C] in the Hessian W (...) W' of the divergence at 0."""
-  z = X.reshape(B, -1) @ W
+  z = X.reshape(B, -1) @ weights
   if kind == "softmax":
     p = special.softmax(z, -1)
     return np.eye(C) * p[:, None] - p[:, None] * p[..., None]
@@ -127,6 +128,42 @@ def test_many_small_steps_find_the_top_eigenvector(kind, divergence):
   np.testing.assert_allclose(abs(cosine), 1, atol=1e-3)
   # The loss is epsilon^2/2 times the top eigenvalue, to first order.
   np.testing.assert_allclose(loss, 1e-6 / 2 * values[:, -1], rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+  "xi, worst", [(1e-4, 0.99), (1e-3, 0.999), (1e-2, 0.999)]
+)
+def test_useful_steps_in_float32(xi, worst):
+  """Against the exact limit of xi -> 0: the Hessian times the noise."""
+  noise = np.float64(jax.random.normal(KEY, X.shape)).reshape(B, -1)
+  # (W * 1/2) keeps the prediction away from certainty, where the Hessian is 0.
+  exact = np.einsum(
+    "bij,bj->bi", HALF @ fisher("softmax", HALF) @ HALF.T, noise
+  )
+  apply_fn = functools.partial(logits, weights=HALF)
+  r = losses.virtual_adversarial_perturbation(
+    apply_fn, jnp.float32(X), KEY, xi=xi
+  )
+  cosine = (np.asarray(r).reshape(B, -1) * unit(exact)).sum(-1)
+  assert cosine.min() > worst
+
+
+def test_hessian_of_the_loss_is_that_of_the_perturbed_prediction():
+  """With r and p(x) constant: that of logsumexp, W (diag q - q q') W'."""
+
+  def total(x):
+    return losses.virtual_adversarial_loss(logits, x, KEY, epsilon=0.5).sum()
+
+  with jax.enable_x64(True):
+    x = jnp.asarray(X)
+    r = losses.virtual_adversarial_perturbation(logits, x, KEY, epsilon=0.5)
+    hessian = jax.jit(jax.hessian(total))(x)
+  q = special.softmax(np.asarray(x + r).reshape(B, -1) @ W, -1)
+  of_logits = np.eye(C) * q[:, None] - q[:, None] * q[..., None]
+  expected = np.zeros((B, N * D, B, N * D))
+  expected[range(B), :, range(B)] = W @ of_logits @ W.T
+  hessian = np.reshape(hessian, expected.shape)
+  np.testing.assert_allclose(hessian, expected, atol=1e-10)
 
 
 def test_loss_gradient_takes_the_step_and_the_clean_prediction_as_constants():
@@ -210,5 +247,11 @@ def test_mistakes_are_named():
     losses.fgm_perturbation(jnp.sum, X, epsilon=-1.0)
   with pytest.raises(ValueError, match="xi has 0"):
     losses.virtual_adversarial_loss(logits, X, KEY, xi=0.0)
-  with pytest.raises(ValueError, match="num_iterations has -1"):
-    losses.virtual_adversarial_perturbation(logits, X, KEY, num_iterations=-1)
+  with pytest.raises(ValueError, match="xi has 9.99.*e-07, which is outside"):
+    losses.virtual_adversarial_loss(logits, X, KEY, xi=1e-6)
+  for number in (-1, 1.0):
+    with pytest.raises(ValueError, match=f"num_iterations={number} must be"):
+      losses.virtual_adversarial_loss(logits, X, KEY, num_iterations=number)
+  # [4] would be taken along the last axis.
+  with pytest.raises(ValueError, match=r"epsilon has shape \(4,\)"):
+    losses.fgm_perturbation(jnp.sum, X, epsilon=np.ones(4))
