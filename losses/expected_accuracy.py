@@ -70,15 +70,16 @@ def expected_accuracy_loss(
     labels: [...] integers in [0, C).
     sigma: above 0, in units of the logits, scalar or broadcastable to labels;
       may be traced or learned.
-    margin: at least 0, in units of the logits: a lead beyond it counts no more
-      and has no gradient. None is no margin.
+    margin: at least 0, in units of the logits, scalar or broadcastable to
+      labels: a lead beyond it counts no more and has no gradient. None is no
+      margin.
     num_nodes: of the quadrature, 1 to 256. Those of negligible weight are not
       evaluated: 58 of 128 are.
     where: boolean, broadcastable to logits: the classes that exist.
 
   Returns:
     [...] in [0, 1]; 0 if no class exists or y alone does, 1 if others do but
-    not y.
+    not y. NaN for a label outside [0, C) under jit.
 
   Raises:
     ValueError: if `logits` is not floating point, `labels` are not integers of
@@ -92,17 +93,17 @@ def expected_accuracy_loss(
   >>> print(losses.expected_accuracy_loss(logits, labels, sigma=0.1))
   [0. 1.]
   """
-  gap, rival, is_lost = _gaps(logits, labels, where)
-  checks.between("sigma", sigma, np.finfo(np.float32).tiny, jnp.inf)
+  gap, rival, certain = _gaps(logits, labels, where)
+  checks.positive("sigma", sigma)
+  sigma = checks.parameter("sigma", sigma, 0, jnp.inf, like=certain)[..., None]
+  checks.whole_number("num_nodes", num_nodes, 1)
   checks.between("num_nodes", num_nodes, 1, 256)
-  sigma = jnp.asarray(sigma, gap.dtype)
-  sigma = checks.broadcast("sigma", sigma, gap.shape[:-1])[..., None]
   if margin is not None:
-    checks.between("margin", margin, 0, jnp.inf)
-    gap = jnp.minimum(gap, jnp.asarray(margin, gap.dtype))
+    margin = checks.parameter("margin", margin, 0, jnp.inf, like=certain)
+    gap = jnp.minimum(gap, margin[..., None])
   # A class that always loses: its factor in (3) is 1, its gradient 0.
   delta = jnp.where(rival, gap / sigma, jnp.inf)
-  return jnp.where(is_lost, 1, _error(delta, num_nodes))
+  return jnp.where(certain == 0, _error(delta, num_nodes), certain)
 
 
 def gumbel_expected_accuracy_loss(
@@ -129,7 +130,7 @@ def gumbel_expected_accuracy_loss(
 
   Returns:
     [...] in [0, 1]; 0 if no class exists or y alone does, 1 if others do but
-    not y.
+    not y. NaN for a label outside [0, C) under jit.
 
   Raises:
     ValueError: as `expected_accuracy_loss`.
@@ -138,16 +139,19 @@ def gumbel_expected_accuracy_loss(
   >>> print(losses.gumbel_expected_accuracy_loss(logits, labels))
   [0.4239]
   """
-  gap, rival, is_lost = _gaps(logits, labels, where)
-  checks.between("tau", tau, np.finfo(np.float32).tiny, jnp.inf)
-  tau = jnp.asarray(tau, gap.dtype)
-  tau = checks.broadcast("tau", tau, gap.shape[:-1])[..., None]
+  gap, rival, certain = _gaps(logits, labels, where)
+  checks.positive("tau", tau)
+  tau = checks.parameter("tau", tau, 0, jnp.inf, like=certain)[..., None]
   nll = logspace.log1p_sum_exp(-gap / tau, where=rival)
-  return jnp.where(is_lost, 1, logspace.one_minus_exp(nll))
+  return jnp.where(certain == 0, logspace.one_minus_exp(nll), certain)
 
 
 def _gaps(logits, labels, where):
-  """mu_y - mu_i [..., C], which i compete with y, and if y does not exist."""
+  """mu_y - mu_i [..., C], which i compete with y, and a certain loss [...].
+
+  The last is 1 where y does not exist but others do, NaN where y is no class
+  at all, and 0 where it is the noise that decides.
+  """
   logits = checks.as_float("logits", logits)
   checks.rank_at_least("logits", logits, 1, "[..., C]")
   labels = checks.as_integer("labels", labels)
@@ -164,7 +168,9 @@ def _gaps(logits, labels, where):
   rival = exists & ~is_label
   # A label that does not exist loses to any class that does.
   is_lost = rival.any(-1) & ~(exists & is_label).any(-1)
-  return mu_y - logits, rival, is_lost
+  is_class = is_label.any(-1) | ~where.any(-1)
+  certain = jnp.where(is_class, is_lost.astype(logits.dtype), jnp.nan)
+  return mu_y - logits, rival, certain
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -198,7 +204,9 @@ def _error_and_slope(delta, num_nodes):
     slope -= weight * jnp.exp(log_product - log_cdf + log_pdf)
     return (error, slope), None
 
-  start = (jnp.zeros(delta.shape[:-1], delta.dtype), jnp.zeros_like(delta))
+  # Of the sharding of delta, which the carry must have from the start.
+  zeros = jnp.zeros_like(delta)
+  start = (zeros.sum(-1), zeros)
   nodes = [a.astype(delta.dtype) for a in _gauss_hermite(num_nodes)]
   return jax.lax.scan(add_node, start, nodes)[0]
 
@@ -209,14 +217,12 @@ def _log_cdf(x):
   jax.scipy.special.log_ndtr has, for 0 < x < 5, the logarithm of a number near
   1, and so no digits of 1 - P below 1e-7.
   """
-  # A factor of Phi(-far), tiny^0.81, makes any product 0 for all purposes.
-  tiny = jnp.finfo(x.dtype).tiny
-  far = 0.9 * np.sqrt(-2 * np.log(tiny))
-  x = jnp.maximum(x, -far.astype(x.dtype))
   # Phi(-|x|), without the derivative of |x| at 0.
   root_half = np.sqrt(0.5).astype(x.dtype)
   tail = jax.lax.erfc(jnp.where(x > 0, x, -x) * root_half) / 2
-  # tiny is 0 to a tail that is used, and makes the others' logarithm finite.
+  # tiny is 0 to a tail that is used, and makes the others' logarithm finite; as
+  # a factor of (3) it makes any product 0 for all purposes.
+  tiny = jnp.finfo(x.dtype).tiny
   return jnp.where(x > 0, jnp.log1p(-tail), jnp.log(tail + tiny))
 
 

@@ -18,7 +18,6 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from losses import checks
@@ -40,11 +39,12 @@ def standardize_logits(
   Args:
     logits: [..., C]; -inf is a class that does not exist, and stays so.
     eps: above 0; constant logits become 0, with finite gradients up to 1/eps.
-    where: boolean, broadcastable to logits: what is counted.
+    where: boolean, broadcastable to logits: what is counted. What is not comes
+      out as 0, whatever it was.
     axis_name: of a mapped axis that splits the batch, to count all of it.
 
   Returns:
-    [..., C].
+    [..., C]; 0 if nothing is counted.
 
   Raises:
     ValueError: if `logits` is not floating point, `where` does not fit or `eps`
@@ -55,10 +55,10 @@ def standardize_logits(
    [ 0.      0.    ]]
   """
   logits = checks.as_float("logits", logits)
-  checks.between("eps", eps, np.finfo(np.float32).tiny, jnp.inf)
+  checks.positive("eps", eps)
   exists = logits != -jnp.inf
   where = checks.as_mask("where", where, logits.shape) & exists
-  finite = jnp.where(exists, logits, 0)
+  counted = jnp.where(where, logits, 0)
 
   def mean(x):
     total = jnp.sum(x, where=where), jnp.sum(where, dtype=x.dtype)
@@ -66,7 +66,7 @@ def standardize_logits(
       total = jax.lax.psum(total, axis_name)
     return total[0] / jnp.maximum(total[1], 1)
 
-  centred = finite - mean(finite)
+  centred = jnp.where(where, counted - mean(counted), 0)
   # DEVIATION: divided by n, not n - 1; a factor of 1 - 1/(2n).
   variance = mean(centred**2)
   # The square root has no derivative at 0.
@@ -99,9 +99,9 @@ def sigma_schedule(
   >>> print(jnp.array([sigma(step) for step in range(4)]))
   [10.   1.   0.1  0.1]
   """
-  checks.between("init", init, np.finfo(np.float32).tiny, jnp.inf)
-  checks.between("final", final, np.finfo(np.float32).tiny, jnp.inf)
-  checks.between("num_steps", num_steps, 1, jnp.inf)
+  checks.positive("init", init)
+  checks.positive("final", final)
+  checks.whole_number("num_steps", num_steps, 1)
   return optax.exponential_decay(init, num_steps, final / init, end_value=final)
 
 
@@ -113,7 +113,7 @@ class ScaleByNormEmaState(NamedTuple):
 
 
 def scale_by_norm_ema(
-  decay: float = 0.9, floor: float = 1e-2
+  *, decay: float = 0.9, floor: float = 1e-2
 ) -> optax.GradientTransformation:
   """The gradient normalisation of EXACT: (2), in place of clipping.
 
@@ -140,8 +140,10 @@ def scale_by_norm_ema(
   """
   # Known of the official code: the average, its momentum and its floor. How it
   # starts is not; here its bias is corrected, so the first update has norm 1.
-  checks.between("decay", decay, 0, 1 - 1e-7)
-  checks.between("floor", floor, jnp.finfo(jnp.float32).tiny, jnp.inf)
+  value = checks.concrete(decay)  # None if optax.inject_hyperparams traces it.
+  if value is not None and not 0 <= value < 1:
+    raise ValueError(f"decay has {decay}, which is outside [0, 1)")
+  checks.positive("floor", floor)
 
   def init(params):
     del params

@@ -11,8 +11,9 @@ logarithm a class in place of one an item: a class that is the label of N items
 weighs about log N, not N. For m = 2 the losses are ZLPR, of s_i1 - s_i2 and of
 half of that. They are convex, and adding a constant to an item's scores changes
 nothing. The author of kexue.fm post 9158 calls the generalisation a failure:
-`many_way_loss1` has no closed form for soft labels, `many_way_loss3` is bad
-with nearly hard ones.
+`many_way_loss1` has no closed form for soft labels (and its minimum may rank
+the classes otherwise than they do), `many_way_loss3` is bad with nearly hard
+ones.
 
 Results are float32, or float64 for float64.
 """
@@ -38,7 +39,7 @@ def many_way_loss1(
 
   Args:
     logits: [..., n, m]; -inf is a class that does not exist for that item.
-    labels: the shape of logits, in [0, 1].
+    labels: the shape of logits, in [0, 1] with sum 1 over m.
     where: boolean, broadcastable to [..., n]: the items that exist.
 
   Returns:
@@ -46,7 +47,8 @@ def many_way_loss1(
 
   Raises:
     ValueError: if `logits` or `labels` is not floating point, shapes do not
-      fit, or a label is outside [0, 1] or positive where no class exists.
+      fit, m is 0, or the labels of an item that exists are not a distribution
+      over the classes that do.
 
   >>> logits = jnp.array([[[1.0, 0.0, -1.0], [0.5, 2.0, 0.0]]])
   >>> labels = jax.nn.one_hot(jnp.array([[0, 2]]), 3)
@@ -88,7 +90,7 @@ def many_way_loss3(
 
   Args:
     logits: [..., n, m]; -inf is a class that does not exist for that item.
-    labels: the shape of logits, in [0, 1].
+    labels: the shape of logits, in [0, 1] with sum 1 over m.
     where: boolean, broadcastable to [..., n]: the items that exist.
 
   Returns:
@@ -113,6 +115,8 @@ def _scores_and_log_labels(logits, labels, where):
   """s with 0 where no class exists, log t, and where one does."""
   logits = checks.as_float("logits", logits)
   checks.rank_at_least("logits", logits, 2, "[..., n, m]")
+  if logits.shape[-1] == 0:
+    raise ValueError(f"logits has shape {logits.shape}, so no classes (m = 0)")
   labels = checks.as_float("labels", labels)
   checks.shape("labels", labels, logits.shape, f"{logits.shape} of logits")
   where = checks.as_mask("where", where, logits.shape[:-1])[..., None]
@@ -120,7 +124,9 @@ def _scores_and_log_labels(logits, labels, where):
   checks.between("labels", labels, 0, 1, where=where)
   checks.on_present("labels", (labels > 0) & where, logits != -jnp.inf)
   exists = where & (logits != -jnp.inf)
-  some = labels > 0
+  checks.distributions("labels", labels, where=exists.any(-1))
+  # Not labels > 0: a NaN is a label, and shows in the result.
+  some = exists & ~(labels <= 0)
   # A finite logarithm first, so that no gradient on a label is infinite.
   log_t = jnp.where(some, jnp.log(jnp.where(some, labels, 1)), -jnp.inf)
   return jnp.where(exists, logits, 0), log_t, exists

@@ -14,6 +14,8 @@ t) become (s_0 - s, 1 - t). No class, or none of one kind, leaves a term of 0.
 Results are float32, or float64 for float64.
 """
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -72,10 +74,11 @@ def zlpr(
   [1.8262 1.8262]
   """
   s, t, exists = _scores_and_labels(logits, labels, threshold, where)
-  positive = logspace.log1p_sum_exp(_log(t, t > 0) - s, axis=axis, where=exists)
-  negative = logspace.log1p_sum_exp(
-    _log(1 - t, t < 1) + s, axis=axis, where=exists
-  )
+  # Not t > 0: a NaN is both, and shows in the result.
+  log_t = _log(t, exists & ~(t <= 0))
+  log_rest = _log(1 - t, exists & ~(t >= 1))
+  positive = logspace.log1p_sum_exp(log_t - s, axis=axis, where=exists)
+  negative = logspace.log1p_sum_exp(log_rest + s, axis=axis, where=exists)
   return positive + negative
 
 
@@ -204,7 +207,8 @@ def sparse_zlpr(
     where: boolean, broadcastable to logits: the classes that exist.
 
   Returns:
-    [...] at least 0.
+    [...] at least 0. NaN under jit for an index that is neither a class nor
+    `padding`.
 
   Raises:
     ValueError: if `logits` is not floating point, `indices` are not integers of
@@ -221,24 +225,25 @@ def sparse_zlpr(
   *batch, num_classes = logits.shape
   checks.shape("indices", indices, (*batch, None), f"{(*batch, 'K')}")
   where = checks.as_mask("where", where, logits.shape)
-  checks.between(
-    "indices", indices, 0, num_classes - 1, where=indices != padding
-  )
+  used = indices != padding
+  name = f"indices, other than padding={padding},"
+  checks.between(name, indices, 0, num_classes - 1, where=used)
 
-  valid = (indices != padding) & (indices >= 0) & (indices < num_classes)
+  valid = used & (indices >= 0) & (indices < num_classes)
+  is_known = (valid | ~used).all(-1)
   # One past the last class stands for nothing. Sorted, duplicates are adjacent.
   indices = jnp.sort(jnp.where(valid, indices, num_classes))
-  is_first = jnp.diff(indices, prepend=-1) != 0
-  is_positive = jnp.put_along_axis(
-    jnp.zeros(logits.shape, bool),
-    indices,
-    True,
-    axis=-1,
-    inplace=False,
-    mode="drop",
-  )
-  checks.on_present("labels", is_positive, where)
-  checks.on_present("labels", is_positive, logits != -jnp.inf)
+
+  @functools.partial(jnp.vectorize, signature="(k)->(k),(c)")
+  def in_example(indices):
+    is_positive = (
+      jnp.zeros(num_classes, bool).at[indices].set(True, mode="drop")
+    )
+    return jnp.diff(indices, prepend=-1) != 0, is_positive
+
+  is_first, is_positive = in_example(indices)
+  checks.on_present("indices", is_positive, where)
+  checks.on_present("indices", is_positive, logits != -jnp.inf)
 
   s, exists = _existing(logits, threshold, where)
   counted = is_first & (indices < num_classes)
@@ -248,7 +253,7 @@ def sparse_zlpr(
     -jnp.take_along_axis(s, gather, axis=-1), where=counted
   )
   negative = logspace.log1p_sum_exp(s, where=exists & ~is_positive)
-  return positive + negative
+  return jnp.where(is_known, positive + negative, jnp.nan)
 
 
 def _scores_and_labels(logits, labels, threshold, where):

@@ -18,15 +18,37 @@ def test_standardized_logits():
   expected = (logits - logits.mean()) / logits.std()
   result = losses.standardize_logits(jnp.float32(logits))
   np.testing.assert_allclose(result, expected, atol=1e-5)
-  # What is left out is scaled too, but not counted; -inf stays.
+  # What is left out is not counted and comes out as 0; -inf stays.
   where = np.arange(4)[:, None] < 2
-  logits[0, 1] = -np.inf
+  logits[0, 1] = logits[3, 1] = -np.inf
   counted = np.concatenate([logits[0, [0, 2]], logits[1]])
-  expected = (logits - counted.mean()) / counted.std()
+  expected = np.where(where, (logits - counted.mean()) / counted.std(), 0)
+  expected[3, 1] = -np.inf
   result = losses.standardize_logits(
     jnp.float32(logits), where=jnp.array(where)
   )
   np.testing.assert_allclose(result, expected, rtol=1e-5)
+
+
+def test_what_is_left_out_is_harmless():
+  where = jnp.arange(4) < 2
+  weights = jnp.array([1.0, 3.0, 5.0, 7.0])
+
+  @jax.jit
+  @jax.value_and_grad
+  def total(logits, where):
+    return (losses.standardize_logits(logits, where=where) * weights).sum()
+
+  for garbage in (jnp.nan, jnp.inf, 1e30, 0.0):
+    logits = jnp.array([1.0, 3.0, garbage, garbage])
+    # -1 and 1; neither a shift nor a scaling changes them.
+    value, grad = total(logits, where)
+    np.testing.assert_allclose(value, 2, rtol=1e-5)
+    np.testing.assert_allclose(grad, 0, atol=1e-5)
+    np.testing.assert_array_equal(grad[2:], 0)
+    value, grad = total(logits, jnp.zeros(4, bool))
+    assert value == 0
+    np.testing.assert_array_equal(grad, 0)
 
 
 def test_standardization_has_gradients_through_both_moments():
@@ -141,6 +163,14 @@ def test_without_memory_it_is_optax_normalize_by_update_norm():
   )
 
 
+def test_settings_may_be_injected():
+  make = optax.inject_hyperparams(losses.scale_by_norm_ema)
+  gradients = gradients_of_norms([3.0, 6.0])
+  updates, _ = run(make(decay=0.5, floor=0.1), gradients)
+  # The average with weights 1/3 and 2/3 is 5.
+  np.testing.assert_allclose(norms(updates), [1, 6 / 5], rtol=1e-5)
+
+
 def test_floor_keeps_small_and_zero_gradients_small():
   updates, _ = run(
     losses.scale_by_norm_ema(floor=0.5), gradients_of_norms([0.0, 0.1, 0.2])
@@ -163,7 +193,7 @@ def test_updates_keep_their_types_and_the_average_is_float32():
   [
     (
       lambda: losses.standardize_logits(jnp.zeros((2, 3)), eps=0.0),
-      "eps has 0.0",
+      "eps has 0.0, which is not above 0",
     ),
     (
       lambda: losses.standardize_logits(jnp.zeros((2, 3), int)),
@@ -183,9 +213,16 @@ def test_updates_keep_their_types_and_the_average_is_float32():
     ),
     (
       lambda: losses.sigma_schedule(init=1.0, final=0.1, num_steps=0),
-      "num_steps has 0",
+      "num_steps=0 must be an integer",
     ),
-    (lambda: losses.scale_by_norm_ema(decay=1.0), "decay has 1.0"),
+    (
+      lambda: losses.sigma_schedule(init=1.0, final=0.1, num_steps=9.5),
+      "num_steps=9.5 must be an integer",
+    ),
+    (
+      lambda: losses.scale_by_norm_ema(decay=1.0),
+      r"decay has 1.0, which is outside \[0, 1\)$",
+    ),
     (lambda: losses.scale_by_norm_ema(floor=0.0), "floor has 0.0"),
   ],
 )
