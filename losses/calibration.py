@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calibration: is what is said with 90 % confidence right 9 times in 10?
+"""Calibration: are predictions of 90 % confidence right 9 times in 10?
 
 Notation: n predictions with confidence c in [0, 1], right (1) or wrong (0). Bin
 b of M holds those with c in ((b - 1)/M, b/M]; c = 0 is in the first. With the
@@ -9,18 +9,21 @@ sums over a bin count n_b, confidence C_b, correct R_b:
   MCE = max_b |R_b - C_b| / n_b                                           (2)
   mean confidence - accuracy = 1/n sum_b (C_b - R_b)                      (3)
 
-(arXiv 1706.04599). |(3)| <= (1), with equality where all bins err to one side.
-A loss that weighs a token by its p_t, as TaiLr does, hardly corrects confident
-mistakes; (3) shows whether the model has become over-confident.
+(arXiv 1706.04599). The absolute value of (3) is at most (1), and equal to it if
+all bins err to the same side. A loss that weighs a token by its p_t, as TaiLr
+does, hardly corrects confident mistakes; (3) shows whether the model has become
+over-confident.
 
-The bins are sums, so those of batches add up:
+The bins are sums, so those of several batches are added up:
 
   bins = jax.tree.map(jnp.add, bins, losses.reliability_bins(...))
 
 A reliability diagram shows correct_sum / count against confidence_sum / count.
-Results are float32, or float64 for float64; float32 counts are exact up to
-2^24, so above that add the bins in NumPy float64. An ECE of n predictions is
-biased upwards, by the order of sqrt(M/n): compare at equal n and M.
+The ECE of a finite sample is too large, by about sqrt(M/n): compare only at
+equal n and M.
+
+Results are float32, or float64 for float64. A float32 count is exact up to
+2^24; for more predictions add up the bins of batches in NumPy float64.
 """
 
 from typing import NamedTuple
@@ -34,7 +37,7 @@ from losses import checks
 
 
 class ReliabilityBins(NamedTuple):
-  """Sums over the predictions whose confidence is in each bin, [num_bins]."""
+  """Three sums [num_bins]: each over the predictions of a bin."""
 
   count: jax.Array
   confidence_sum: jax.Array
@@ -49,28 +52,32 @@ def reliability_bins(
   where: chex.Array | None = None,
   axis_name: str | tuple[str, ...] | None = None,
 ) -> ReliabilityBins:
-  """Sums per bin of the confidence, of equal width (arXiv 1706.04599).
+  """Sums over the predictions by bin of confidence (arXiv 1706.04599).
 
-  Bin b is (b/M, (b+1)/M] for b = 0 ... M - 1; 0 is in the first. A confidence
-  that is b/M rounded to its type is taken as b/M. Gradient: 1 on
-  confidence_sum, for each confidence in the bin; none through its choice.
+  The M bins have equal width: bin b is (b/M, (b+1)/M] for b = 0 ... M - 1, and
+  0 is in the first. b/M is rounded to the type of the confidences. Gradient: 1
+  on a confidence from the confidence_sum of its bin. The choice of the bin has
+  no gradient.
 
   Args:
-    confidences: [...] in [0, 1]: of a classifier the greatest probability, of a
-      multi-label model that of each class.
-    correct: the shape of confidences; boolean, or floating in [0, 1] as the
-      share of annotators that agree. Of a multi-label model the label.
-    num_bins: M, at least 1; the paper has 15.
+    confidences: [...] in [0, 1]. For a classifier the probability of the
+      predicted class; for a multi-label model that of each class.
+    correct: the shape of confidences; boolean, or floating in [0, 1], for
+      instance the share of annotators who agree. For a multi-label model the
+      labels.
+    num_bins: M, an integer, at least 1; the paper has 15.
     where: boolean, broadcastable to confidences: the predictions that count.
-    axis_name: of the shards of the batch, to add up over, or None.
+    axis_name: name of the axis or axes over which the batch is sharded, or
+      None. The sums are then over all shards; for gradients see
+      losses/soft_f1.py.
 
   Returns:
     count, confidence_sum and correct_sum, each [num_bins].
 
   Raises:
     ValueError: if `confidences` is not floating point or outside [0, 1],
-      `correct` is of integers or outside [0, 1], shapes do not fit or
-      `num_bins` is not positive.
+      `correct` is of integers or outside [0, 1], shapes do not fit, or
+      `num_bins` is not an integer of at least 1.
 
   >>> confidences = jnp.array([0.3, 0.9, 0.8, 0.5])
   >>> correct = jnp.array([False, True, False, True])
@@ -88,14 +95,15 @@ def reliability_bins(
   where = checks.as_mask("where", where, confidences.shape)
   checks.between("confidences", confidences, 0, 1, where=where)
   checks.between("correct", correct, 0, 1, where=where)
-  checks.between("num_bins", num_bins, 1, jnp.inf)
+  checks.whole_number("num_bins", num_bins, 1)
 
-  # Rounded once from float64, as b/M written out in the type would be.
+  # Divided in float64 and rounded once, as a literal 0.3 is: 3/10 in float32
+  # may be another number.
   edges = jnp.asarray(np.arange(1, num_bins) / num_bins, confidences.dtype)
   index = jnp.searchsorted(edges, confidences.ravel(), side="left")
 
-  # Added up in lanes: a million equal numbers one after the other would be off
-  # by a percent in float32.
+  # Each bin is added up in 1024 parts: a million equal numbers added one after
+  # the other would be off by a percent in float32.
   lane = jnp.arange(index.size) % 1024
 
   def bin_sums(values):
@@ -116,17 +124,23 @@ def expected_calibration_error(bins: ReliabilityBins) -> jax.Array:
 
     ECE = 1/n sum_b |R_b - C_b|
 
+  Gradient on C_b: the sign of C_b - R_b, over n.
+
   Args:
     bins: of `losses.reliability_bins`, [..., num_bins].
 
   Returns:
     [...] in [0, 1]; 0 without predictions.
 
+  Raises:
+    ValueError: if `bins` is not a ReliabilityBins of three sums of one shape.
+
   >>> bins = losses.reliability_bins(jnp.array([0.75, 0.75, 0.25]),
   ...                                jnp.array([True, False, False]))
   >>> print(f"{losses.expected_calibration_error(bins):.4f}")
   0.2500
   """
+  _check(bins)
   gap = jnp.abs(bins.correct_sum - bins.confidence_sum)
   return jnp.sum(gap, axis=-1) / _total(bins)
 
@@ -136,7 +150,8 @@ def maximum_calibration_error(bins: ReliabilityBins) -> jax.Array:
 
     MCE = max_b |R_b - C_b| / n_b  over the bins that are not empty
 
-  (arXiv 1706.04599). A bin of few predictions can set it.
+  (arXiv 1706.04599). It may come from a bin of few predictions. Gradient on
+  C_b: the sign of C_b - R_b, over n_b, in the worst bin.
 
   Args:
     bins: of `losses.reliability_bins`, [..., num_bins].
@@ -144,11 +159,15 @@ def maximum_calibration_error(bins: ReliabilityBins) -> jax.Array:
   Returns:
     [...] in [0, 1]; 0 without predictions.
 
+  Raises:
+    ValueError: if `bins` is not a ReliabilityBins of three sums of one shape.
+
   >>> bins = losses.reliability_bins(jnp.array([0.75, 0.75, 0.1]),
   ...                                jnp.array([True, False, True]))
   >>> print(f"{losses.maximum_calibration_error(bins):.4f}")
   0.9000
   """
+  _check(bins)
   gap = jnp.abs(bins.correct_sum - bins.confidence_sum)
   return jnp.max(gap / jnp.where(bins.count > 0, bins.count, 1), axis=-1)
 
@@ -158,19 +177,41 @@ def overconfidence(bins: ReliabilityBins) -> jax.Array:
 
     1/n sum_b (C_b - R_b)
 
+  Gradient on C_b: 1/n.
+
   Args:
     bins: of `losses.reliability_bins`, [..., num_bins].
 
   Returns:
-    [...] in [-1, 1], not beyond the ECE; 0 without predictions.
+    [...] in [-1, 1]; 0 without predictions. Its absolute value is at most the
+    ECE.
+
+  Raises:
+    ValueError: if `bins` is not a ReliabilityBins of three sums of one shape.
 
   >>> bins = losses.reliability_bins(jnp.array([0.9, 0.9]),
   ...                                jnp.array([True, False]))
   >>> print(f"{losses.overconfidence(bins):.4f}")
   0.4000
   """
+  _check(bins)
   gap = bins.confidence_sum - bins.correct_sum
   return jnp.sum(gap, axis=-1) / _total(bins)
+
+
+def _check(bins):
+  """ValueError unless a ReliabilityBins of three sums [..., num_bins]."""
+  if not isinstance(bins, ReliabilityBins):
+    raise ValueError(
+      f"bins is a {type(bins).__name__}, not the ReliabilityBins that "
+      "losses.reliability_bins returns"
+    )
+  shape = jnp.shape(bins.count)
+  if not shape:
+    raise ValueError("bins.count has shape (), not [..., num_bins]")
+  for name in ("confidence_sum", "correct_sum"):
+    meaning = f"{shape} of bins.count"
+    checks.shape(f"bins.{name}", getattr(bins, name), shape, meaning)
 
 
 def _total(bins):

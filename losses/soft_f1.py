@@ -1,34 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The F1 score of probabilities: differentiable, and the usual for hard ones.
+"""Soft F1: the F1 score of probabilities, differentiable.
 
 Notation: labels t and probabilities p in [0, 1].
 
   F = 2 sum t p / sum (t + p)                                             (1)
 
-summed over the whole batch, not for each sample (kexue.fm post 6620). For p in
-{0, 1} it is the F1 of binary classification. The loss is 1 - F.
+where the sums are over the whole batch, not over each sample (kexue.fm post
+6620). If every p is 0 or 1, F is the usual F1 of binary classification. The
+loss to minimise is 1 - F. With
 
   dF/dp_i = (2 t_i - F) / sum (t + p)                                     (2)
 
-so a positive pulls with weight 2 - F and a negative pushes with F: the balance
-of cross-entropy, by the current F1 (post 7708). On the logit of p there is
-p (1 - p) too, which vanishes on confident mistakes: use it to fine-tune after
-cross-entropy.
+a step raises the p of positives in proportion to 2 - F and lowers the p of
+negatives in proportion to F. This is a cross-entropy whose class weights follow
+the current F1 (post 7708). The gradient on the logit of p has the factor
+p (1 - p), which vanishes on confident mistakes. So train with cross-entropy
+first, then fine-tune with F.
 
-`smoothing` and `empty` are pseudo-counts: as if, besides the batch, a sum
-(t + p) of `smoothing` had been seen with an F of `empty`.
+With `smoothing` > 0, F is drawn towards the value `empty`:
 
   F = (2 sum t p + smoothing empty) / (sum (t + p) + smoothing)           (3)
 
-Without positives and without smoothing, F is 0 for all p > 0, with gradient 0.
-With smoothing it falls with p, from `empty`, so that false positives have a
-gradient. 0/0, no label and no probability at all, is `empty`, with gradient 0.
+It is as if further examples had been seen, with a sum (t + p) of `smoothing`
+and an F of `empty`. This matters where the batch has no positive: without
+smoothing F is 0 for all p > 0, with gradient 0; with smoothing F falls from
+`empty` as p grows, so false positives have a gradient. If all t and p are 0 and
+there is no smoothing, F = 0/0 is set to `empty`, with gradient 0.
 
-Under jit with sharded arrays the sums are over the batch already. Inside
-shard_map, pmap or vmap pass `axis_name`: both sums are added over it before the
-division, and F is the same on all shards. The gradient of F is then the mean
-over `axis_name` (pmean) of the gradients that the shards have for the
-parameters, as usual. (shard_map with check_vma, the default, gives it without.)
+Under jit with sharded arrays the sums are over the whole batch anyway. Inside
+shard_map, pmap or vmap pass `axis_name`: the sums are added up over the shards
+before the division, so every shard has the same F. Of gradients that are taken
+inside, on parameters that all shards share:
+
+  shard_map with check_vma=True (the default): each is the gradient of F;
+  otherwise: their mean, jax.lax.pmean(gradient, axis_name), is it.
 
 Results are float32, or float64 for float64.
 """
@@ -53,31 +58,34 @@ def soft_f1_micro(
 
     F = 2 sum t p / sum (t + p)
 
-  over all entries. Gradient on p_i: (2 t_i - F) / (sum (t + p) + smoothing).
-  For one F1 per sample, jax.vmap it. For single-label softmax predictions with
-  one-hot labels it is the mean of p_t, the smooth accuracy.
+  with sums over all entries. Gradient on p_i: (2 t_i - F) / (sum (t + p) +
+  smoothing). For one F1 per sample use jax.vmap. For softmax predictions and
+  one-hot labels F is the smooth accuracy, the mean of the p of the labels.
 
   Args:
     probabilities: [...] in [0, 1], for instance [B, K].
     labels: the shape of probabilities, in [0, 1].
     where: boolean, broadcastable to probabilities: the entries that count.
-    smoothing: at least 0, see (3) of the module.
-    empty: F of no label and no probability; 1 is right as nothing was missed.
-    axis_name: of the shards of the batch, or None.
+    smoothing: a scalar at least 0, see (3) of the module.
+    empty: a scalar, the F where all labels and probabilities are 0. The default
+      1 says that predicting nothing was right.
+    axis_name: name of the axis or axes over which the batch is sharded, or
+      None.
 
   Returns:
-    [] in [0, 1] if `empty` is.
+    [], in [0, 1] if `empty` is.
 
   Raises:
     ValueError: if an array is not floating point or outside [0, 1], shapes do
-      not fit, or `smoothing` is negative.
+      not fit, `smoothing` is negative, or it or `empty` is not a scalar.
 
   >>> labels = jnp.array([[1.0, 0.0], [0.0, 1.0]])
   >>> probabilities = jnp.array([[0.9, 0.2], [0.4, 0.5]])
   >>> print(f"{losses.soft_f1_micro(probabilities, labels):.4f}")
   0.7000
   """
-  p, t, where = _checked(probabilities, labels, where, smoothing)
+  p, t, where = _checked(probabilities, labels, where)
+  smoothing, empty = _scalars(smoothing, empty, p.dtype)
   axes = tuple(range(p.ndim))
   both, either, _ = _sums(p, t, where, axes, axis_name)
   return _f1(both, either, smoothing, empty)
@@ -96,8 +104,9 @@ def soft_f1_macro(
 
     F = 1/K sum_k 2 sum t_k p_k / sum (t_k + p_k)
 
-  Rare classes weigh as much as others. Many are absent from a small batch:
-  their F is 0 for p > 0, without gradient, unless there is `smoothing`.
+  Rare classes weigh as much as others. A small batch has no positive of many
+  classes. The F of these is 0 for p > 0, without gradient, unless there is
+  `smoothing`.
   Gradient on p_ik: (2 t_ik - F_k) / (K (sum (t_k + p_k) + smoothing)).
 
   Args:
@@ -105,23 +114,26 @@ def soft_f1_macro(
     labels: [..., K] in [0, 1].
     where: boolean, broadcastable to probabilities: the entries that count. A
       class without any is left out of the mean.
-    smoothing: at least 0, see (3) of the module.
-    empty: F of a class without label and probability, and of no class.
-    axis_name: of the shards of the batch, or None.
+    smoothing: a scalar at least 0, see (3) of the module.
+    empty: a scalar, the F of a class whose labels and probabilities are all 0;
+      and the result if no class has an entry.
+    axis_name: name of the axis or axes over which the batch is sharded, or
+      None.
 
   Returns:
-    [] in [0, 1] if `empty` is.
+    [], in [0, 1] if `empty` is.
 
   Raises:
     ValueError: if an array is not floating point or outside [0, 1], shapes do
-      not fit, or `smoothing` is negative.
+      not fit, `smoothing` is negative, or it or `empty` is not a scalar.
 
   >>> labels = jnp.array([[1.0, 0.0], [0.0, 1.0]])
   >>> probabilities = jnp.array([[0.9, 0.2], [0.4, 0.5]])
   >>> print(f"{losses.soft_f1_macro(probabilities, labels):.4f}")
   0.6854
   """
-  p, t, where = _checked(probabilities, labels, where, smoothing)
+  p, t, where = _checked(probabilities, labels, where)
+  smoothing, empty = _scalars(smoothing, empty, p.dtype)
   checks.rank_at_least("probabilities", p, 1, "[..., K]")
   axes = tuple(range(p.ndim - 1))
   both, either, count = _sums(p, t, where, axes, axis_name)
@@ -131,16 +143,23 @@ def soft_f1_macro(
   return jnp.where(jnp.any(seen), mean, empty)
 
 
-def _checked(probabilities, labels, where, smoothing):
-  """Probabilities, labels and mask of one shape; what does not count is 0."""
+def _checked(probabilities, labels, where):
+  """Probabilities, labels and mask of one shape; 0 where it is False."""
   p = checks.as_float("probabilities", probabilities)
   t = checks.as_float("labels", labels)
   checks.shape("labels", t, p.shape, f"{p.shape} of probabilities")
   where = checks.as_mask("where", where, p.shape)
   checks.between("probabilities", p, 0, 1, where=where)
   checks.between("labels", t, 0, 1, where=where)
-  checks.between("smoothing", smoothing, 0, jnp.inf)
   return jnp.where(where, p, 0), jnp.where(where, t, 0), where
+
+
+def _scalars(smoothing, empty, dtype):
+  scalar = jnp.zeros((), dtype)
+  return (
+    checks.parameter("smoothing", smoothing, 0, jnp.inf, like=scalar),
+    checks.parameter("empty", empty, -jnp.inf, jnp.inf, like=scalar),
+  )
 
 
 def _sums(p, t, where, axes, axis_name):
@@ -154,7 +173,7 @@ def _sums(p, t, where, axes, axis_name):
 
 
 def _f1(both, either, smoothing, empty):
-  """(3), with 0/0 = empty."""
+  """(3) of one sum or one per class, with 0/0 = empty."""
   numerator, denominator = 2 * both + smoothing * empty, either + smoothing
   some = denominator != 0
   return jnp.where(some, numerator / jnp.where(some, denominator, 1), empty)

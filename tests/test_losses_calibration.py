@@ -163,5 +163,24 @@ def test_mistakes_are_named():
     losses.reliability_bins(c, np.array([True] * 3))
   with pytest.raises(ValueError, match="confidences has 20"):
     losses.reliability_bins(100 * c, right)
-  with pytest.raises(ValueError, match="num_bins has 0"):
-    losses.reliability_bins(c, right, num_bins=0)
+  for number in (0, 2.5):
+    with pytest.raises(
+      ValueError, match=f"num_bins={number} must be an integer"
+    ):
+      losses.reliability_bins(c, right, num_bins=number)
+
+
+@pytest.mark.parametrize("f", SUMMARIES)
+def test_bins_that_are_none_are_named(f):
+  bins = losses.reliability_bins(np.float32([0.2]), np.array([True]))
+  # [1] or [] against [15] would be broadcast.
+  with pytest.raises(
+    ValueError, match=r"correct_sum has shape \(1,\), not \(15"
+  ):
+    f(bins._replace(correct_sum=jnp.ones(1)))
+  with pytest.raises(ValueError, match=r"confidence_sum has shape \(\)"):
+    f(bins._replace(confidence_sum=1.0))
+  with pytest.raises(ValueError, match=r"count has shape \(\), not \[..."):
+    f(jax.tree.map(jnp.sum, bins))
+  with pytest.raises(ValueError, match="bins is a tuple, not the Reliability"):
+    f(tuple(bins))

@@ -170,7 +170,7 @@ def test_decoding_a_batch_of_padding_and_infinities():
 
 
 def test_mistakes_are_named():
-  with pytest.raises(ValueError, match="5 features; they turn in pairs"):
+  with pytest.raises(ValueError, match="5 features; they rotate in pairs"):
     losses.rotary_embedding(np.ones((4, 5), np.float32))
   with pytest.raises(ValueError, match=r"positions has shape \(3,\)"):
     losses.rotary_embedding(Q, positions=np.arange(3))
@@ -185,5 +185,9 @@ def test_mistakes_are_named():
     losses.span_mask(np.ones(3, int))
   with pytest.raises(ValueError, match="use jax.vmap for a batch"):
     losses.decode_spans(Q, where=np.True_, max_spans=3)
-  with pytest.raises(ValueError, match="max_spans has 0"):
-    losses.decode_spans(Q[0], where=np.True_, max_spans=0)
+  for number in (0, 2.0):
+    with pytest.raises(ValueError, match=f"max_spans={number} must be an int"):
+      losses.decode_spans(Q[0], where=np.True_, max_spans=number)
+  with pytest.raises(ValueError, match=r"threshold has shape \(2,\)"):
+    threshold = np.ones(2, np.float32)
+    losses.decode_spans(Q[0], where=True, max_spans=1, threshold=threshold)
