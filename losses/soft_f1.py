@@ -12,7 +12,7 @@ loss to minimise is 1 - F. With
   dF/dp_i = (2 t_i - F) / sum (t + p)                                     (2)
 
 a step raises the p of positives in proportion to 2 - F and lowers the p of
-negatives in proportion to F. This is a cross-entropy whose class weights follow
+negatives in proportion to F: like cross-entropy, with class weights that follow
 the current F1 (post 7708). The gradient on the logit of p has the factor
 p (1 - p), which vanishes on confident mistakes. So train with cross-entropy
 first, then fine-tune with F.
@@ -29,11 +29,12 @@ there is no smoothing, F = 0/0 is set to `empty`, with gradient 0.
 
 Under jit with sharded arrays the sums are over the whole batch anyway. Inside
 shard_map, pmap or vmap pass `axis_name`: the sums are added up over the shards
-before the division, so every shard has the same F. Of gradients that are taken
-inside, on parameters that all shards share:
+before the division, so every shard has the same F. Inside, a gradient on
+parameters that all shards share is
 
-  shard_map with check_vma=True (the default): each is the gradient of F;
-  otherwise: their mean, jax.lax.pmean(gradient, axis_name), is it.
+  under shard_map with check_vma=True (the default): that of F;
+  otherwise: another on each shard; that of F is their mean,
+    jax.lax.pmean(gradient, axis_name).
 
 Results are float32, or float64 for float64.
 """

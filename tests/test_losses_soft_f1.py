@@ -2,6 +2,10 @@
 """Soft F1 against scikit-learn (hard predictions) and closed forms."""
 
 import functools
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 from jax import test_util
@@ -109,6 +113,86 @@ def test_shards_equal_the_whole_batch(f):
   assert abs(naive - expected[0]) > 1e-3
 
 
+SHARDED = """
+import functools, jax, jax.numpy as jnp, numpy as np, losses
+jax.config.update("jax_numpy_rank_promotion", "raise")
+P = jax.sharding.PartitionSpec
+axes = ("data", "more")
+auto = (jax.sharding.AxisType.Auto,) * 2
+mesh = jax.make_mesh((2, 2), axes, axis_types=auto)
+rng = np.random.default_rng(0)
+x, weights = (np.float32(rng.normal(size=s)) for s in ((12, 3), (3, 4)))
+t = np.float32(rng.integers(0, 2, size=(12, 4)))
+t[:6, 0] = 0  # a class that some shards have not
+
+def total(axis_name, weights, x, t):
+  p = jax.nn.sigmoid(x @ weights)
+  bins = losses.reliability_bins(p, t, num_bins=3, axis_name=axis_name)
+  return jnp.stack([
+    losses.soft_f1_micro(p, t, axis_name=axis_name),
+    losses.soft_f1_macro(p, t, smoothing=0.5, axis_name=axis_name),
+    losses.expected_calibration_error(bins),
+    losses.overconfidence(bins),
+  ])
+
+def values_and_gradients(axis_name, *args):
+  f = functools.partial(total, axis_name)
+  return f(*args), jax.jacrev(f)(*args)
+
+def inside(check_vma):
+  def of_shard(*args):
+    value, slope = values_and_gradients(axes, *args)
+    return value, slope if check_vma else jax.lax.pmean(slope, axes)
+  return sharded(of_shard, check_vma)
+
+def sharded(f, check_vma):
+  return jax.shard_map(f, mesh=mesh, in_specs=(P(), P(axes), P(axes)),
+                       out_specs=P(), check_vma=check_vma)
+
+def outside(check_vma):
+  f = sharded(functools.partial(total, axes), check_vma)
+  return lambda *args: (f(*args), jax.jacrev(f)(*args))
+
+expected = values_and_gradients(None, weights, x, t)
+assert all(abs(g).max() > 1e-3 for g in expected[1])
+for check_vma in (True, False):
+  for f in (inside(check_vma), outside(check_vma)):
+    actual = jax.jit(f)(weights, x, t)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+                 actual, expected)
+print("equal")
+"""
+
+
+def test_inside_shard_map_too():
+  """And reliability_bins, with the batch over two axes of the mesh."""
+  done = subprocess.run(
+    [sys.executable, "-c", SHARDED],
+    env={
+      **os.environ,
+      "JAX_PLATFORMS": "cpu",
+      "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+    },
+    cwd=pathlib.Path(__file__).parent.parent,
+    capture_output=True,
+    text=True,
+    check=False,
+    timeout=120,
+  )
+  assert done.stdout.strip() == "equal", done.stderr
+
+
+@BOTH
+def test_a_single_class(f):
+  # Micro and macro are the same, also for one example: 2 p / (1 + p).
+  p, t = P[:, :1], T[:, :1]
+  f1, slope = closed_form(p, t)
+  np.testing.assert_allclose(f(p, t), f1[0], rtol=1e-6)
+  np.testing.assert_allclose(SLOPE[f](p, t), slope, rtol=1e-4)
+  result = f(np.float32([[0.5]]), np.ones((1, 1), np.float32))
+  np.testing.assert_allclose(result, 2 / 3, rtol=1e-6)
+
+
 def test_masked_entries_are_as_if_deleted():
   where = RNG.uniform(size=(B, K)) < 0.6
   where[:, 3] = False
@@ -156,3 +240,7 @@ def test_mistakes_are_named():
     losses.soft_f1_micro(np.full_like(P, 3.0), T)
   with pytest.raises(ValueError, match="smoothing has -1"):
     losses.soft_f1_macro(P, T, smoothing=-1.0)
+  # [4] would be one for each class.
+  for name in ("smoothing", "empty"):
+    with pytest.raises(ValueError, match=rf"{name} has shape \(4,\)"):
+      losses.soft_f1_macro(P, T, **{name: np.ones(4)})
