@@ -41,6 +41,19 @@ def test_gumbel_noise_is_softmax():
   np.testing.assert_allclose(losses.smooth_accuracy_loss(nll), loss, atol=1e-6)
 
 
+def test_factors_of_the_gradient_on_the_logit_of_the_label():
+  # 1 - p of cross-entropy, p (1 - p) of the smooth accuracy (post 7708).
+  z, p = np.zeros((2, 3)), np.array([0.2, 0.9])
+  z[:, 1] = np.log(2 * p / (1 - p))
+  labels = jnp.array([1, 1])
+  for loss, factor in (
+    (optax.softmax_cross_entropy_with_integer_labels, 1 - p),
+    (losses.gumbel_expected_accuracy_loss, p * (1 - p)),
+  ):
+    grad = jax.grad(lambda z, f=loss: f(z, labels).sum())(jnp.float32(z))
+    np.testing.assert_allclose(grad[:, 1], -factor, rtol=1e-5)
+
+
 def test_gumbel_derivatives():
   with jax.enable_x64(True):
     logits, labels = jnp.array([[0.3, -1.0, 0.8]]), jnp.array([0])
@@ -56,6 +69,10 @@ def test_gumbel_derivatives():
 # (0, 0.25) gets all right. The error of a point is Phi(-l f / (sigma sqrt 2)).
 X = np.array([-0.25, 0.0, 0.25])
 Y = np.array([0, 0, 1], np.int32)
+
+
+def accuracy(b):
+  return np.mean((X - b > 0) == Y)
 
 
 def toy(loss, b):
@@ -74,6 +91,43 @@ def assert_minimisers(loss, scales, minimisers, widths):
     assert (slope(b + widths, scales) > 0).all()
 
 
+def k_times(loss):
+  """A loss of class logits k (x - b) in place of x - b, of k."""
+  return lambda k, logits, labels: loss(k * logits, labels)
+
+
+def test_toy_minimisers_of_cross_entropy_need_a_temperature():
+  loss = optax.softmax_cross_entropy_with_integer_labels  # Here, sigmoid.
+  k = [1.0, 2.0, 3.0, 3.02523, 4.0, 5.0, 10.0, 100.0]
+  b = [0.700088, 0.3604, 0.2518, 0.25, 0.2007, 0.1726, 0.1312, 0.1250]
+  assert_minimisers(
+    k_times(loss), k, b, [1e-6] + [1e-4] * 2 + [1e-6] + [1e-4] * 4
+  )
+  np.testing.assert_allclose(toy(loss, jnp.float32(b[0])), 0.557797, atol=1e-6)
+  # All right from k = 3.02523 on.
+  assert [accuracy(x) for x in b[:3]] == [2 / 3] * 3
+  assert [accuracy(x) for x in b[4:]] == [1] * 4
+
+
+def test_toy_minimisers_of_the_hinge_need_a_temperature():
+  def hinge(logits, labels):
+    return optax.hinge_loss(logits[:, 1] - logits[:, 0], 2.0 * labels - 1)
+
+  for k, low, high, least, right in (
+    (1.0, 0.75, 1.0, 0.583333, 2 / 3),
+    (2.0, 0.25, 0.5, 0.5, 2 / 3),
+    (4.0, 0.0, 0.25, 1 / 3, 1),
+    (8.0, 0.125, 0.125, 0.0, 1),
+  ):
+    b = jnp.array([low, (low + high) / 2, high, low - 0.01, high + 0.01])
+    value = jax.vmap(
+      lambda b, k=k: toy(functools.partial(k_times(hinge), k), b)
+    )(b)
+    np.testing.assert_allclose(value[:3], least, atol=1e-6)
+    assert (value[3:] > least + 1e-3).all()
+    assert accuracy(b[1]) == right
+
+
 # Minimisers by one-dimensional search in float64 of the closed form; half a
 # unit of the last digit printed is tried, and a little more.
 def test_toy_minimisers_at_fixed_sigma():
@@ -83,6 +137,8 @@ def test_toy_minimisers_at_fixed_sigma():
     [3.906, 1.0197, 0.4063, 0.2190, 0.1588, 0.1283, 0.1250],
     [1e-3] + [1e-4] * 6,
   )
+  assert [accuracy(b) for b in (3.906, 1.0197, 0.4063)] == [2 / 3] * 3
+  assert [accuracy(b) for b in (0.2190, 0.1588, 0.1283, 0.1250)] == [1] * 4
   loss = functools.partial(losses.expected_accuracy_loss, sigma=0.3)
   closed_form = stats.norm.cdf(
     -np.array([-1, -1, 1]) * (X - 0.4) / (0.3 * np.sqrt(2))
@@ -158,10 +214,12 @@ def test_mistakes_in_both_losses(call, message):
 @pytest.mark.parametrize(
   "settings, message",
   [
-    ({"sigma": 0.0}, "sigma has 0.0"),
+    ({"sigma": 0.0}, "sigma has 0.0, which is not above 0"),
     ({"sigma": jnp.ones(3)}, r"sigma has shape \(3,\)"),
     ({"margin": -1.0}, "margin has -1.0"),
+    ({"margin": jnp.ones(3)}, r"margin has shape \(3,\)"),
     ({"num_nodes": 400}, "num_nodes has 400"),
+    ({"num_nodes": 64.0}, "num_nodes=64.0 must be an integer"),
   ],
 )
 def test_mistakes_in_settings(settings, message):
