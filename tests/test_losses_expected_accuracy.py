@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""EXACT: the quadrature, its derivatives, the authors' toy, what surrounds it.
+"""EXACT for Gaussian noise: the quadrature and its derivatives.
 
 Expected values are float64: scipy's adaptive quadrature of (3) and (4) in the
 docstring of `expected_accuracy`, and closed forms.
 """
-
-import functools
 
 import jax
 from jax import test_util
@@ -106,24 +104,36 @@ def test_agrees_with_adaptive_quadrature(num_classes):
   np.testing.assert_allclose(grad.sum(-1), 0, atol=1e-6)
 
 
-def test_quadrature_error_is_that_of_the_table():
-  table = {  # In the docstring of expected_accuracy_loss.
-    32: {10: 1.7e-5, 100: 1.2e-2, 1000: 1e-1},
-    64: {10: 3e-9, 100: 3.2e-4, 1000: 5.3e-3},
-    128: {10: 1e-13, 100: 1e-6, 1000: 2.2e-4},
-  }
-  for num_classes in (10, 100, 1000):
-    delta = deltas(num_classes)[:5]
-    p = np.array([accuracy(d) for d in delta])
-    for num_nodes, row in table.items():
-      with jax.enable_x64(True):
-        logits = jnp.array([scores(d) for d in delta])
-        labels = jnp.zeros(5, jnp.int32)
-        loss = loss_only(logits, labels, num_nodes=num_nodes)
-        error = np.abs((1 - np.asarray(loss)) / p - 1).max()
-      # The last of the first column is at the rounding of the oracle.
-      assert 0.1 * row[num_classes] < error + 1e-13, (num_nodes, num_classes)
-      assert error < 1.1 * row[num_classes] + 1e-12, (num_nodes, num_classes)
+# In float64: the worst error over deltas, and that at Delta = 0.
+ERRORS = {
+  (10, 32): (1.7e-5, None),
+  (10, 64): (3e-9, None),
+  (10, 128): (1e-13, None),
+  (100, 32): (1.2e-2, 2e-3),
+  (100, 64): (3.2e-4, 5.5e-5),
+  (100, 128): (1e-6, None),
+  (1000, 32): (1e-1, 2e-2),
+  (1000, 64): (5.3e-3, 1.3e-3),
+  (1000, 128): (2.2e-4, 5e-5),
+}
+
+
+@pytest.mark.parametrize("num_classes", [10, 100, 1000])
+def test_quadrature_error_is_that_of_the_table(num_classes):
+  delta = deltas(num_classes)[:5]
+  p = np.array([accuracy(d) for d in delta])
+  for num_nodes in (32, 64, 128):
+    worst, of_equal = ERRORS[num_classes, num_nodes]
+    with jax.enable_x64(True):
+      logits = jnp.array([scores(d) for d in delta])
+      labels = jnp.zeros(5, jnp.int32)
+      loss = loss_only(logits, labels, num_nodes=num_nodes)
+      error = np.abs((1 - np.asarray(loss)) / p - 1)
+    # The last of 10 classes is at the rounding of the oracle.
+    assert 0.1 * worst < error.max() + 1e-13, num_nodes
+    assert error.max() < 1.1 * worst + 1e-12, num_nodes
+    if of_equal is not None:
+      np.testing.assert_allclose(error[1], of_equal, rtol=0.15)
 
 
 @pytest.mark.parametrize(
@@ -196,67 +206,6 @@ def test_noise_without_end_is_chance_and_none_is_the_error():
   for sigma, expected in ((1e5, [2 / 3, 2 / 3]), (1e-3, [0, 1])):
     loss = losses.expected_accuracy_loss(logits, labels, sigma=sigma)
     np.testing.assert_allclose(loss, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-  "loss",
-  [losses.expected_accuracy_loss, losses.gumbel_expected_accuracy_loss],
-)
-def test_classes_that_do_not_exist(loss):
-  infinite = jnp.array([[0.4, -jnp.inf, 0.1, -jnp.inf, -0.3]])
-  garbage = jnp.array([[0.4, 1e4, 0.1, -1e4, -0.3]])
-  where = jnp.array([True, False, True, False, True])
-  label = jnp.array([2])
-
-  @jax.jit
-  @jax.value_and_grad
-  def total(logits, label, where):
-    return loss(logits, label, where=where).sum()
-
-  value, grad = total(jnp.array([[0.4, 0.1, -0.3]]), jnp.array([1]), None)
-  for logits, mask in ((infinite, None), (garbage, where)):
-    masked, masked_grad = total(logits, label, mask)
-    np.testing.assert_allclose(masked, value, rtol=1e-6)
-    np.testing.assert_allclose(masked_grad[:, where], grad, rtol=1e-5)
-    np.testing.assert_array_equal(masked_grad[:, ~where], 0)
-
-
-@pytest.mark.parametrize(
-  "name, loss",
-  [
-    ("sigma", losses.expected_accuracy_loss),
-    ("tau", losses.gumbel_expected_accuracy_loss),
-  ],
-)
-def test_edges_have_finite_gradients(name, loss):
-  inf = jnp.inf
-  rows = {  # logits, where, loss of label 0
-    "won": ([1e4, -1e4, 0.0], [True] * 3, 0),
-    "lost": ([-1e4, 1e4, 0.0], [True] * 3, 1),
-    "alone": ([-inf, 1.0, 0.0], [False] * 3, 0),
-    "without rivals": ([3.0, -inf, 9.0], [True, True, False], 0),
-    "absent": ([-inf, 0.0, 0.0], [True] * 3, 1),
-    "nothing": ([-inf] * 3, [True] * 3, 0),
-  }
-  logits, where, expected = (
-    jnp.array(a) for a in zip(*rows.values(), strict=True)
-  )
-  labels = jnp.zeros(len(rows), jnp.int32)
-
-  @jax.jit
-  @functools.partial(jax.grad, argnums=(0, 1), has_aux=True)
-  def gradients(logits, scale, where=None):
-    value = loss(logits, labels, where=where, **{name: scale})
-    return value.sum(), value
-
-  for scale in (1.0, 1e-3):
-    grads, value = gradients(logits, scale, where)
-    np.testing.assert_allclose(value, expected, atol=1e-6)
-    np.testing.assert_array_equal(grads[0], 0)
-    np.testing.assert_array_equal(grads[1], 0)
-  single_class = gradients(jnp.arange(6.0)[:, None], 1.0)
-  for zero in jax.tree.leaves(single_class):
-    np.testing.assert_array_equal(zero, 0)
 
 
 def test_memory_does_not_grow_with_the_nodes():
