@@ -63,7 +63,7 @@ def expected_accuracy_loss(
 
   The authors' estimator with 16 samples has, at Delta = 0, a relative standard
   deviation of 22 %, 100 % and 310 %. Their vision runs have margins of 0.5 and
-  5 and sigma from 10 to 0.01-1 (their code has the variance, 100 and 1e-4 to 1).
+  5 and sigma from 10 to 0.01-1 (in their code the variance, 100 to 1e-4-1).
 
   Args:
     logits: [..., C]; -inf is a class that does not exist.
