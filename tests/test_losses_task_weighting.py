@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weighting of losses, against scipy.stats in float64 and closed forms."""
 
+import functools
+
 import chex
 import jax
 from jax import test_util
@@ -78,28 +80,33 @@ def test_derivatives_in_gamma_and_losses():
       jax.vmap(lambda x, gamma: losses.generalized_mean(x, gamma=gamma))
     )
     x = jnp.tile(jnp.array([2.0, 0.5, 8.0]), (6, 1))
-    test_util.check_grads(each, (x, gammas), order=2, rtol=1e-4, eps=1e-4)
+    test_util.check_grads(
+      each, (x, gammas), order=2, modes=["rev"], rtol=1e-4, eps=1e-4
+    )
   # At 0: M times half the variance of the logarithms.
-  slope = jax.grad(lambda gamma: mean_of(gamma)(THREE))(0.0)
+  slope = jax.jit(jax.grad(lambda gamma: mean_of(gamma)(THREE)))(0.0)
   np.testing.assert_allclose(slope, np.log(THREE).var(), rtol=1e-5)
 
 
 def test_mean_increases_with_gamma_and_has_the_unit_of_the_losses():
 
-  def mean_of_scaled(gamma, scale):
+  @jax.jit
+  @functools.partial(jax.vmap, in_axes=(0, None))
+  def means_of_scaled(gamma, scale):
     return losses.generalized_mean(scale * THREE, gamma=gamma, floor=1e-30)
 
   gammas = jnp.linspace(-4, 4, 81)
-  means = jax.vmap(lambda gamma: mean_of(gamma)(THREE))(gammas)
+  means = means_of_scaled(gammas, 1.0)
   assert (jnp.diff(means) > 0).all()
   for scale in (1e-6, 1e30):  # sums of powers would overflow
-    scaled = jax.vmap(mean_of_scaled, (0, None))(gammas, scale)
+    scaled = means_of_scaled(gammas, scale)
     np.testing.assert_allclose(scaled, scale * means, rtol=2e-5)
 
 
 def test_losses_near_zero_keep_a_bounded_weight():
   x = np.float32([1e-20, 1.0])
 
+  @jax.jit
   def log_mean(x):
     return jnp.log(losses.generalized_mean(x, gamma=0.0))
 
@@ -119,7 +126,7 @@ def test_real_time_weighting_goes_the_way_of_the_geometric_mean():
   np.testing.assert_allclose(losses.real_time_weighting(x), [3, 3], rtol=1e-6)
   gradient = jax.grad(lambda x: losses.real_time_weighting(x).sum())(x)
   np.testing.assert_allclose(gradient, 1 / x, rtol=1e-6)
-  log_mean = jax.grad(lambda x: jnp.log(mean_of(0.0)(x)).sum())(x)
+  log_mean = jax.jit(jax.grad(lambda x: jnp.log(mean_of(0.0)(x)).sum()))(x)
   np.testing.assert_allclose(gradient, 3 * log_mean, rtol=1e-5)
 
 
