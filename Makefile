@@ -16,8 +16,8 @@ demo: $(INSTALLED)  ## Train and sample digits on two CPU cores, in minutes.
 	$(BIN)/python -m experiments.train --config=configs/digits.py \
 	  --workdir=runs/digits
 
-test: $(INSTALLED)  ## The tests that take seconds each.
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## The tests that take seconds each, a file at a time on a core.
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 
 test-slow: $(INSTALLED)  ## The tests that take minutes.
 	$(BIN)/python -m pytest -m slow
