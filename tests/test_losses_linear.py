@@ -59,7 +59,8 @@ def dense(
   vocab_axis=1,
 ):
   head = head if vocab_axis == 1 else head.T
-  z = jnp.dot(hidden, head, preferred_element_type=jnp.float32)
+  dtype = jnp.promote_types(hidden.dtype, jnp.float32)
+  z = jnp.dot(hidden, head, preferred_element_type=dtype)
   z = z if bias is None else z + bias[None]
   z = z if soft_cap is None else soft_cap * jnp.tanh(z / soft_cap)
   z = z if offset is None else z + offset[None]
