@@ -17,8 +17,10 @@ is a direction to give an optimizer in place of a gradient.
 Memory: n times the gradients. With one trunk under all tasks,
 `shared_value_and_direction` needs n times the trunk's output only.
 
-With data parallelism inside shard_map, average the gradients over the devices
-first: the directions of the batch's parts do not average to that of the batch.
+With data parallelism inside shard_map, the directions of the batch's parts do
+not average to that of the batch: average the gradients of
+`value_and_task_grads` over the devices, then call `direction_and_info`. Under
+jit alone nothing is needed.
 """
 
 from collections.abc import Callable
@@ -139,12 +141,12 @@ def value_and_task_grads(losses_fn: Callable) -> Callable:
 
   def fn(params, *args):
     losses, pull_back = jax.vjp(lambda p: losses_fn(p, *args), params)
-    chex.assert_type(
-      losses,
-      float,
-      custom_message="losses must be floating point",
-      exception_type=ValueError,
-    )
+    if not isinstance(losses, jax.Array):
+      raise ValueError(
+        f"losses_fn returns a {type(losses).__name__}, not one array [n]; use "
+        "jnp.stack"
+      )
+    checks.floating("losses", losses)
     checks.shape("losses", losses, (None,), "[n], one for each task")
     one_hot = jnp.eye(losses.size, dtype=losses.dtype)
     (task_grads,) = jax.vmap(pull_back)(one_hot)
@@ -160,7 +162,8 @@ def value_and_direction(
 
   Args:
     losses_fn: (params, *args) -> losses [n].
-    weights_fn: Gram matrix [n, n] -> weights [n].
+    weights_fn: Gram matrix [n, n] -> weights [n]. `pcgrad_weights` needs a new
+      key at each step: see `combine_task_gradients`.
 
   Returns:
     (params, *args) -> (losses [n], direction with the leaves of params,
@@ -234,17 +237,18 @@ def info_of(gram, weights, direction_square) -> DirectionInfo:
 
 def task_leaves(task_grads):
   """The leaves; ValueError unless all are floating and [n, ...] of one n."""
-  leaves = jax.tree.leaves(task_grads)
+  leaves = []
+  for path, leaf in jax.tree.leaves_with_path(task_grads):
+    name = "task_grads" + jax.tree_util.keystr(path)
+    if getattr(leaf, "dtype", None) == jax.dtypes.float0:
+      raise ValueError(
+        f"{name} is of an integer; leave it out of the parameters"
+      )
+    leaf = checks.floating(name, leaf)
+    checks.rank_at_least(name, leaf, 1, "[n, ...]")
+    n = leaves[0].shape[0] if leaves else leaf.shape[0]
+    checks.shape(name, leaf, (n, ...), f"[{n}, ...] as the first leaf")
+    leaves.append(leaf)
   if not leaves:
     raise ValueError("task_grads has no array")
-  for leaf in leaves:
-    chex.assert_type(
-      leaf,
-      float,
-      custom_message=f"task_grads must be floating point, not {leaf.dtype}",
-      exception_type=ValueError,
-    )
-    checks.rank_at_least("task_grads", leaf, 1, "[n, ...]")
-    n = leaves[0].shape[0]
-    checks.shape("task_grads", leaf, (n, ...), f"[{n}, ...] as the first leaf")
   return leaves

@@ -74,10 +74,20 @@ def combine_task_gradients(
     return CombineTaskGradientsState(jnp.zeros([], jnp.int32), info)
 
   def update_fn(updates, state, params=None):
-    del params
     for leaf in multitask.task_leaves(updates):
       meaning = f"[{num_tasks}, ...] for num_tasks={num_tasks}"
       checks.shape("gradients", leaf, (num_tasks, ...), meaning)
+    if params is not None:  # Gradients that are not stacked would broadcast.
+      jax.tree.map(
+        lambda g, p: checks.shape(
+          "gradients",
+          g,
+          (num_tasks, *jnp.shape(p)),
+          f"[{num_tasks}, ...] of a parameter {jnp.shape(p)}; stack the tasks'",
+        ),
+        updates,
+        params,
+      )
 
     def weights_of(gram):
       if rng is None:

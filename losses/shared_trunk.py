@@ -34,6 +34,8 @@ def shared_value_and_direction(
   trunk_fn: Callable,
   head_fns: Sequence[Callable],
   weights_fn: Callable[[jax.Array], jax.Array],
+  *,
+  axis_name: str | tuple[str, ...] | None = None,
 ) -> Callable:
   """`value_and_direction` by equation 2: the trunk goes backward once.
 
@@ -46,6 +48,9 @@ def shared_value_and_direction(
     head_fns: n of (head_params_i, h, *args) -> loss, a scalar.
     weights_fn: Gram matrix [n, n] -> weights [n], such as
       `primary_secondary_weights`, for which the first head is the primary one.
+    axis_name: of mapped axes that the batch is split over, with losses that are
+      means over the examples here: the weights are then those of the whole
+      batch, and the gradients are to be averaged over these axes as usual.
 
   Returns:
     (trunk_params, head_params, *args) -> (losses [n], (direction of the trunk,
@@ -53,7 +58,8 @@ def shared_value_and_direction(
     tuple of n.
 
   Raises:
-    ValueError: if there are not n head_params, or the weights are not [n].
+    ValueError: if head_params is not a list or tuple of n, h is not floating
+      point, a loss is no scalar, or the weights are not [n].
 
   >>> trunk_fn = lambda w, x: w * x
   >>> head_fns = [lambda v, h, x: v * h[0], lambda v, h, x: v * (h[1] - h[0])]
@@ -65,34 +71,61 @@ def shared_value_and_direction(
   """
 
   def fn(trunk_params, head_params, *args):
-    if len(head_params) != len(head_fns):
+    if not isinstance(head_params, list | tuple):
+      raise ValueError(
+        f"head_params is a {type(head_params).__name__}, not a list or tuple"
+      )
+    if not head_fns or len(head_params) != len(head_fns):
       raise ValueError(
         f"head_params has {len(head_params)} entries for {len(head_fns)} heads"
       )
     h, pull_back = jax.vjp(lambda p: trunk_fn(p, *args), trunk_params)
+    jax.tree.map(functools.partial(checks.floating, "h"), h)
     values, grads = zip(
       *(
-        jax.value_and_grad(head_fn, argnums=(0, 1))(own, h, *args)
-        for head_fn, own in zip(head_fns, head_params, strict=True)
+        jax.value_and_grad(_scalar(head_fn, i), argnums=(0, 1))(own, h, *args)
+        for i, (head_fn, own) in enumerate(
+          zip(head_fns, head_params, strict=True)
+        )
       ),
       strict=True,
     )
     losses = jnp.stack(values)
     head_grads, h_grads = zip(*grads, strict=True)
     # Not stacked, which would hold every gradient twice.
-    gram = _gram_matrix(h_grads)
+    gram = _over_batch(_gram_matrix(h_grads), axis_name)
     weights = weights_fn(gram)
     checks.shape("weights", weights, losses.shape, "[n], one for each head")
     direction = jax.tree.map(
       functools.partial(_weighted_sum, weights), *h_grads
     )
-    info = multitask.info_of(
-      gram, weights, _inner_product(direction, direction)
-    )
+    square = _over_batch(_inner_product(direction, direction), axis_name)
+    info = multitask.info_of(gram, weights, square)
     (trunk_grads,) = pull_back(direction)
-    return losses, (trunk_grads, type(head_params)(head_grads)), info
+    container = list if isinstance(head_params, list) else tuple
+    return losses, (trunk_grads, container(head_grads)), info
 
   return fn
+
+
+def _scalar(head_fn, i):
+  """The head, whose loss must be one number."""
+
+  def fn(*args):
+    loss = head_fn(*args)
+    checks.shape(f"losses[{i}]", loss, (), "a scalar; take its mean")
+    return loss
+
+  return fn
+
+
+def _over_batch(inner_product, axis_name):
+  """<a, b> at the h of all k parts, of which the loss is the mean."""
+  if axis_name is None:
+    return inner_product
+  return (
+    jax.lax.psum(inner_product, axis_name) / jax.lax.psum(1, axis_name) ** 2
+  )
 
 
 def _gram_matrix(trees):

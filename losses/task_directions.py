@@ -118,7 +118,10 @@ def min_norm_weights(
   square = jnp.diagonal(gram)
   least = jnp.min(jnp.where(square > 0, square, jnp.inf))
   least = jnp.where(jnp.isfinite(least), least, 1)
-  x = quadratic.nonnegative_argmin(gram / least + 1, jnp.ones_like(square))
+  # By a power of two: the reciprocal of a large number would be 0.
+  _, exponent = jnp.frexp(least)
+  gram = jnp.ldexp(gram, -exponent)
+  x = quadratic.nonnegative_argmin(gram + 1, jnp.ones_like(square))
   return _if_finite(gram, x / jnp.sum(x) * inverse)
 
 
@@ -140,7 +143,7 @@ def primary_secondary_weights(gram: chex.Array) -> jax.Array:
     gram: [n, n] inner products of the gradients, the primary one first.
 
   Returns:
-    [n] a: a_0 = 1, the others at least 0; 0 for a zero gradient.
+    [n] a: a_0 = 1, the others at least 0; 0 for a zero auxiliary gradient.
 
   Raises:
     ValueError: if `gram` is not floating point or not square.
@@ -231,6 +234,8 @@ def _as_gram(gram):
   meaning = "[n, n], the inner products of n gradients"
   checks.rank_at_least("gram", gram, 2, meaning)
   checks.shape("gram", gram, (len(gram), len(gram)), meaning)
+  if not gram.size:
+    raise ValueError(f"gram has shape {gram.shape}; there must be a task")
   return gram
 
 

@@ -21,10 +21,11 @@ gamma  -inf  minimum: only the easiest task learns
         inf  maximum: only the hardest task learns
 
 None is invariant under adding a constant to a loss; for that weight by gradient
-norms, `inverse_norm_weights`. A loss that can be 0 or less (a log density, a
-contrastive loss) has no logarithm: it is refused, so shift it by its lower
-bound. As L_i -> 0 its weight 1 / L_i in (1) and (3) grows without bound; below
-`floor` it stays at 1 / floor, by continuing log L in a straight line.
+norms, `inverse_norm_weights`. A loss that can be negative (a log density, a
+contrastive loss) has no logarithm: shift it by its lower bound. It is refused,
+or NaN under jit. As L_i -> 0 its weight 1 / L_i in (1) and (3) grows without
+bound; below `floor` it stays at 1 / floor, by continuing log L in a straight
+line.
 """
 
 import chex
@@ -157,7 +158,10 @@ def inverse_loss_weights(reference_losses: chex.Array) -> jax.Array:
   >>> print(losses.inverse_loss_weights(reference))
   [0.4343 0.25  ]
   """
-  return 1 / _positive("reference_losses", reference_losses)
+  reference_losses = checks.as_float("reference_losses", reference_losses)
+  checks.rank_at_least("reference_losses", reference_losses, 1, "[..., n]")
+  checks.positive("reference_losses", reference_losses)
+  return 1 / reference_losses
 
 
 def real_time_weighting(
@@ -169,21 +173,21 @@ def real_time_weighting(
   sum_i log L_i and, over n, of the log of the geometric mean.
 
   Args:
-    losses: [..., n] above 0.
+    losses: [..., n] at least 0.
     floor: above 0, the least divisor.
 
   Returns:
     [...] n, less where a loss is below `floor`.
 
   Raises:
-    ValueError: if `losses` is not floating point, has no axis or is not
-      positive, or `floor` is not.
+    ValueError: if `losses` is not floating point, has no axis or is negative,
+      or `floor` is not positive.
 
   >>> print(jax.grad(losses.real_time_weighting)(jnp.array([2.0, 0.5, 8.0])))
   [0.5   2.    0.125]
   """
-  losses = _positive("losses", losses)
-  floor = _positive("floor", floor, rank=0).astype(losses.dtype)
+  losses = _losses(losses)
+  floor = _floor(floor, losses)
   now = jax.lax.stop_gradient(losses)
   return jnp.sum(losses / jnp.maximum(now, floor), axis=-1)
 
@@ -202,32 +206,34 @@ def generalized_mean(
   gamma < 1 favours the tasks with small losses, gamma > 1 those with large.
 
   Args:
-    losses: [..., n] above 0.
-    gamma: any real number, inf or -inf; may be traced.
+    losses: [..., n] at least 0.
+    gamma: a scalar, inf and -inf too; may be traced.
     weights: [n] at least 0, not all 0; normalised to sum 1. None is 1 / n.
     floor: above 0; below it log L goes on in a straight line.
 
   Returns:
-    [...] between the least and the largest loss.
+    [...] between the least and the largest loss, if none is below `floor`.
 
   Raises:
-    ValueError: if `losses` is not floating point, has no axis or is not
-      positive, `weights` has another shape or is negative, or `floor` is not
-      positive.
+    ValueError: if `losses` is not floating point, has no axis or is negative,
+      `weights` has another shape, is negative or all 0, `gamma` is no scalar
+      or `floor` is not positive.
 
   >>> three = jnp.array([2.0, 0.5, 8.0])
   >>> gamma = jnp.array([-jnp.inf, -1.0, 0.0, 1.0, jnp.inf])
   >>> print(jax.vmap(lambda g: losses.generalized_mean(three, gamma=g))(gamma))
   [0.5    1.1429 2.     3.5    8.    ]
   """
-  losses = _positive("losses", losses)
-  floor = _positive("floor", floor, rank=0).astype(losses.dtype)
+  losses = _losses(losses)
+  floor = _floor(floor, losses)
   n = losses.shape[-1]
   weights = jnp.ones(n) if weights is None else weights
   weights = checks.as_float("weights", weights).astype(losses.dtype)
   checks.shape("weights", weights, (n,), f"[{n}], one for each loss")
   checks.between("weights", weights, 0, np.inf)
+  checks.positive("the sum of weights", weights.sum())
   weights = jnp.broadcast_to(weights / jnp.sum(weights), losses.shape)
+  checks.shape("gamma", gamma, (), "a scalar; use jax.vmap for several")
   gamma = jnp.asarray(gamma, losses.dtype)
 
   is_low = losses < floor
@@ -268,14 +274,20 @@ def _log_mean_exp(x, w, gamma):
   return jnp.squeeze(result, axis=-1)
 
 
-def _positive(name, losses, *, rank=1):
-  """In float32 or better; ValueError if one is not above 0, where concrete."""
-  losses = checks.as_float(name, losses)
-  checks.rank_at_least(name, losses, rank, "[..., n]")
+def _losses(losses):
+  """[..., n] in float32 or better; a negative one is refused, or NaN traced."""
+  losses = checks.as_float("losses", losses)
+  checks.rank_at_least("losses", losses, 1, "[..., n]")
   values = checks.concrete(losses)
-  if values is not None and not (values > 0).all():
-    wrong = values[~(values > 0)].flat[0]
+  if values is not None and (values < 0).any():
+    wrong = values[values < 0].flat[0]
     raise ValueError(
-      f"{name} has {wrong}, which is not positive; shift it by its lower bound"
+      f"losses has {wrong}, which is negative; shift it by its lower bound"
     )
-  return losses
+  return jnp.where(losses < 0, jnp.nan, losses)
+
+
+def _floor(floor, losses):
+  checks.positive("floor", floor)
+  checks.shape("floor", floor, (), "a scalar")
+  return jnp.asarray(floor, losses.dtype)

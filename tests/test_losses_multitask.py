@@ -247,3 +247,17 @@ def test_mistakes():
     ValueError, match=r"gradients has shape \(3, 1\), not \[4"
   ):
     transform.update(jnp.ones((3, 1)), transform.init(jnp.ones(1)))
+
+
+def test_a_tuple_of_losses_and_gradients_of_one_task_are_refused():
+  step = losses.value_and_direction(
+    lambda w: (w[0], w[1]), losses.min_norm_weights
+  )
+  with pytest.raises(ValueError, match="returns a tuple, not one array"):
+    step(jnp.ones(2))
+  with pytest.raises(ValueError, match="task_grads.*b.*must be floating"):
+    losses.gram_matrix({"a": jnp.ones((2, 3)), "b": jnp.ones((2, 3), int)})
+  optimizer = losses.combine_task_gradients(losses.min_norm_weights, 2)
+  params = jnp.ones((2, 3))
+  with pytest.raises(ValueError, match=r"gradients has shape \(2, 3\).*stack"):
+    optimizer.update(params, optimizer.init(params), params)

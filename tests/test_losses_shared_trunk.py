@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Directions at the shared activations: the formula, and what they cost."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -154,3 +156,44 @@ def test_mistakes():
     ones(jnp.ones(2), [1.0])
   with pytest.raises(ValueError, match=r"weights has shape \(3,\), not \[n\]"):
     ones(jnp.ones(2), [1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+  "weights_fn",
+  [losses.primary_secondary_weights, losses.inverse_norm_weights],
+)
+def test_parts_of_a_batch_find_the_direction_of_the_batch(weights_fn):
+  trunk, heads, x, labels = make(2, 6, 5, 7)
+  step = functools.partial(
+    losses.shared_value_and_direction, trunk_fn, HEADS, weights_fn
+  )
+  whole = jax.jit(step())(trunk, heads, x, labels)
+  parts = jax.vmap(
+    lambda x, y: step(axis_name="data")(trunk, heads, x, y), axis_name="data"
+  )(x.reshape(2, 3, 5), labels.reshape(TASKS, 2, 3).swapaxes(0, 1))
+  for part in range(2):  # What is logged is the same everywhere.
+    chex.assert_trees_all_close(
+      jax.tree.map(lambda a, i=part: a[i], parts[2]), whole[2], atol=1e-5
+    )
+  average = jax.tree.map(lambda a: a.mean(0), parts[:2])
+  chex.assert_trees_all_close(average, whole[:2], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  "heads, message",
+  [({"a": 1.0}, "head_params is a dict"), ([1.0], "1 entries for 4 heads")],
+)
+def test_wrong_heads_are_named(heads, message):
+  step = losses.shared_value_and_direction(
+    trunk_fn, HEADS, losses.min_norm_weights
+  )
+  with pytest.raises(ValueError, match=message):
+    step([], heads, np.ones((2, 3), np.float32), None)
+
+
+def test_a_loss_for_each_example_is_refused():
+  step = losses.shared_value_and_direction(
+    lambda w, x: w * x, [lambda v, h, x: v * h], losses.min_norm_weights
+  )
+  with pytest.raises(ValueError, match=r"losses\[0\] has shape \(2,\)"):
+    step(1.0, [1.0], jnp.ones(2))

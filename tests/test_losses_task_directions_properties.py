@@ -180,3 +180,10 @@ def test_mistakes():
     losses.min_norm_weights(jnp.eye(2), scales=jnp.ones(3))
   with pytest.raises(ValueError, match="scales has -1.0, which is outside"):
     losses.min_norm_weights(jnp.eye(2), scales=-jnp.ones(2))
+
+
+def test_large_gram_matrices_are_no_limit():
+  gram = jnp.array([[2.0, -1.0], [-1.0, 2.0]])
+  for scale in (1e-30, 1.0, 1e38):
+    weights = losses.min_norm_weights(gram * scale)
+    np.testing.assert_allclose(weights, [0.5, 0.5], rtol=1e-6)
