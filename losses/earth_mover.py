@@ -90,7 +90,7 @@ def emo_terms(
   nll = jnp.where(absent, jnp.inf, nll)
   # Out of range, which under jit nobody can refuse.
   nll = jnp.where(is_label.any(-1), nll, jnp.nan)
-  q = _softmax(z, where=others)
+  q = jax.nn.softmax(z, where=others)
   emd = logspace.one_minus_exp(nll) * jnp.sum(q * cost, axis=-1)
   return EMOTerms(jnp.where(where, nll, 0), jnp.where(where, emd, 0))
 
@@ -143,7 +143,7 @@ def soft_emo_terms(
   own = targets * jnp.broadcast_to(square, targets.shape)
   total = targets.sum(-1, keepdims=True)
   cost = jnp.maximum((total - targets) - (cosine - own), 0)
-  emd = jnp.sum(_softmax(z, where=exists) * cost, axis=-1)
+  emd = jnp.sum(jax.nn.softmax(z, where=exists) * cost, axis=-1)
 
   # Relative to the largest logit, whose own log p then keeps its digits.
   top = jnp.argmax(jnp.where(exists, z, -jnp.inf), axis=-1)
@@ -271,13 +271,3 @@ def _unit_rows(embedding, logits):
   square = jnp.sum(embedding**2, axis=-1, keepdims=True)
   safe = jnp.where(square > 0, square, 1)
   return embedding * jnp.where(square > 0, jax.lax.rsqrt(safe), 0)
-
-
-def _softmax(z, *, where):
-  """softmax over `where`, all 0 if there is none."""
-  z = jnp.where(where, z, 0)
-  top = jnp.max(z, axis=-1, keepdims=True, initial=-jnp.inf, where=where)
-  top = jax.lax.stop_gradient(jnp.where(top != -jnp.inf, top, 0))
-  weights = jnp.where(where, jnp.exp(jnp.where(where, z - top, 0)), 0)
-  total = weights.sum(-1, keepdims=True)
-  return weights / jnp.where(total > 0, total, 1)
