@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings that every test runs under."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import jax
 import pytest
 
@@ -9,3 +14,27 @@ import pytest
 def strict_jax():
   # A silent [B] x [B, H, W, C] broadcast is the classic bug of this field.
   jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def on_four_devices():
+  """A function that runs a program with four CPU devices: what it prints."""
+
+  def run(program):
+    done = subprocess.run(
+      [sys.executable, "-c", program],
+      env={
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+      },
+      cwd=pathlib.Path(__file__).parent.parent,
+      capture_output=True,
+      text=True,
+      check=False,
+      timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+  return run

@@ -2,10 +2,6 @@
 """EXACT where classes, labels or leads are extreme, and across devices."""
 
 import functools
-import os
-import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -124,22 +120,6 @@ def test_second_derivatives_in_forward_mode_are_finite():
   np.testing.assert_array_equal(forward[1:3], 0)
 
 
-def run(program):
-  """What a program prints, with four devices."""
-  root = pathlib.Path(__file__).parents[1]
-  flags = "--xla_force_host_platform_device_count=4"
-  environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-  result = subprocess.run(
-    [sys.executable, "-c", program],
-    cwd=root,
-    env=environment,
-    capture_output=True,
-    text=True,
-  )
-  assert result.returncode == 0, result.stderr
-  return result.stdout
-
-
 EXPLICIT_MESH = """
 import jax, losses, numpy as np
 mesh = jax.make_mesh((4,), ("batch",), (jax.sharding.AxisType.Explicit,))
@@ -165,8 +145,8 @@ for loss, labels in (
 """
 
 
-def test_a_batch_split_over_an_explicit_mesh():
-  run(EXPLICIT_MESH)
+def test_a_batch_split_over_an_explicit_mesh(on_four_devices):
+  on_four_devices(EXPLICIT_MESH)
 
 
 # In another process, for the flags of the script.
@@ -183,10 +163,12 @@ for num_classes in (10, 100, 1000):
 """
 
 
-def test_the_authors_estimator_spreads_as_the_docstring_says():
+def test_the_authors_estimator_spreads_as_the_docstring_says(on_four_devices):
   # At Delta = 0, P = 1 / C; 310 % is reported of 1000 classes, and of random
   # Delta, otherwise unknown, 9 % and 12 % of 10 and 100.
-  rows = np.array([line.split() for line in run(GENZ).splitlines()], float)
+  rows = np.array(
+    [line.split() for line in on_four_devices(GENZ).splitlines()], float
+  )
   np.testing.assert_allclose(rows[:, 0], 1, atol=0.6)
   ratio = rows[:, 1] / [0.22, 1.0, 3.1]
   assert (ratio > 0.6).all() and (ratio < 1.7).all(), rows

@@ -1,11 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A vocabulary sharded over devices, against all of it on one."""
 
-import os
-import pathlib
-import subprocess
-import sys
-
 SHARDED = """
 import jax, jax.numpy as jnp, numpy as np, losses
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -74,17 +69,5 @@ print("equal")
 """
 
 
-def test_vocabulary_sharded_over_a_mesh_axis():
-  done = subprocess.run(
-    [sys.executable, "-c", SHARDED],
-    env={
-      **os.environ,
-      "JAX_PLATFORMS": "cpu",
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-    },
-    cwd=pathlib.Path(__file__).parent.parent,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert done.stdout.strip() == "equal", done.stderr
+def test_vocabulary_sharded_over_a_mesh_axis(on_four_devices):
+  assert on_four_devices(SHARDED) == "equal"

@@ -27,10 +27,11 @@ def loss_and_grads(logits, labels, threshold=0.0, where=None):
   return loss, *grads
 
 
-def direct(s, t):
+def direct(s, t, where=True):
   """The formula in float64, and its gradient."""
   s, t = np.float64(s), np.float64(t)
-  positive, negative = t * np.exp(-s), (1 - t) * np.exp(s)
+  positive = np.where(where, t * np.exp(-s), 0)
+  negative = np.where(where, (1 - t) * np.exp(s), 0)
   loss = np.log1p(positive.sum(-1)) + np.log1p(negative.sum(-1))
   grad = negative / (1 + negative.sum(-1, keepdims=True))
   grad -= positive / (1 + positive.sum(-1, keepdims=True))

@@ -2,10 +2,6 @@
 """Soft F1 against scikit-learn (hard predictions) and closed forms."""
 
 import functools
-import os
-import pathlib
-import subprocess
-import sys
 
 import jax
 from jax import test_util
@@ -164,22 +160,9 @@ print("equal")
 """
 
 
-def test_inside_shard_map_too():
+def test_inside_shard_map_too(on_four_devices):
   """And reliability_bins, with the batch over two axes of the mesh."""
-  done = subprocess.run(
-    [sys.executable, "-c", SHARDED],
-    env={
-      **os.environ,
-      "JAX_PLATFORMS": "cpu",
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-    },
-    cwd=pathlib.Path(__file__).parent.parent,
-    capture_output=True,
-    text=True,
-    check=False,
-    timeout=120,
-  )
-  assert done.stdout.strip() == "equal", done.stderr
+  assert on_four_devices(SHARDED) == "equal"
 
 
 @BOTH
