@@ -84,30 +84,40 @@ def _squash(z, bias, offset, soft_cap):
   return z, slope
 
 
-def _logits(layout, h, head, k, labels):
-  """Tile k: (start, W_k, z [n, v], slope, is new, is the token's label)."""
-  axis, size = layout.vocab_axis, layout.vocab_tile
-  start, weight = tiles.tile(head.weight, k, size, axis)
-  weight = weight.astype(h.dtype)
-  z = tiles.dot(h, weight, 1, 1 - axis)
+def _vocab_tile(layout, dtype, head, cost, k):
+  """Tile k of the head, of the type of h, and of the costs."""
+  size = layout.vocab_tile
+  start, weight = tiles.tile(head.weight, k, size, layout.vocab_axis)
   bias, offset = (
-    None
-    if row is None
-    else tiles.tile(row, k, size, 0)[1][None].astype(z.dtype)
+    None if row is None else tiles.tile(row, k, size, 0)[1][None]
+    for row in (head.bias, head.offset)
+  )
+  head = Head(weight.astype(dtype), bias, offset)
+  if cost is not None:
+    cost = cost._replace(
+      table=tiles.tile(cost.table, k, size, layout.cost_axis)[1],
+      scale=tiles.tile(cost.scale, k, size, 0)[1],
+    )
+  return start, head, cost
+
+
+def _logits(layout, h, start, head, k, labels):
+  """Of tile k: z [n, v], its slope, what is new, what is the token's label."""
+  z = tiles.dot(h, head.weight, 1, 1 - layout.vocab_axis)
+  bias, offset = (
+    None if row is None else row.astype(z.dtype)
     for row in (head.bias, head.offset)
   )
   z, slope = _squash(z, bias, offset, layout.soft_cap)
-  column = start + jnp.arange(size)[None]
-  is_new = (column >= k * size) & (z != -jnp.inf)
-  return start, weight, z, slope, is_new, column == labels[:, None]
+  column = start + jnp.arange(layout.vocab_tile)[None]
+  is_new = (column >= k * layout.vocab_tile) & (z != -jnp.inf)
+  return z, slope, is_new, column == labels[:, None]
 
 
-def _costs(layout, cost, k, t):
-  """c_jy of (5) for tile k and the tokens of tile t, [n, v]."""
-  _, table = tiles.tile(cost.table, k, layout.vocab_tile, layout.cost_axis)
-  _, scale = tiles.tile(cost.scale, k, layout.vocab_tile, 0)
-  cosine = tiles.dot(cost.label_rows[t], table, 1, 1 - layout.cost_axis)
-  cosine *= cost.label_scale[t][:, None] * scale[None]
+def _costs(layout, cost, t):
+  """c_jy of (5) for a tile of costs and the tokens of tile t, [n, v]."""
+  cosine = tiles.dot(cost.label_rows[t], cost.table, 1, 1 - layout.cost_axis)
+  cosine *= cost.label_scale[t][:, None] * cost.scale[None]
   return jnp.maximum(1 - cosine, 0)
 
 
@@ -134,7 +144,8 @@ def statistics(
 
     def vocab_tile(carry, k):
       top, total, z_sum, cost_total = carry
-      _, _, z, _, is_new, is_label = _logits(layout, h, head, k, y)
+      start, part, part_cost = _vocab_tile(layout, h.dtype, head, cost, k)
+      z, _, is_new, is_label = _logits(layout, h, start, part, k, y)
       others = jnp.where(is_new & ~is_label, z, -jnp.inf)
       new_top = jnp.maximum(top, others.max(1))
       base = jnp.where(new_top != -jnp.inf, new_top, 0)  # Nothing seen yet.
@@ -143,7 +154,7 @@ def statistics(
       total = total * rescale + weights.sum(1)
       z_sum += jnp.where(is_new, z, 0).sum(1)
       if cost is not None:
-        c = _costs(layout, cost, k, t)
+        c = _costs(layout, part_cost, t)
         cost_total = cost_total * rescale + (weights * c).sum(1)
       return (new_top, total, z_sum, cost_total), None
 
@@ -195,16 +206,14 @@ def _backward(layout, residuals, g):
   g_others = g.log_others - g.cost_others * stats.cost_others
   dtype = stats.z_label.dtype
 
-  def token_tile(carry, t, k):
+  def token_tile(carry, t, k, start, part, part_cost):
     dh, dweight_t, dbias = carry
     h = hidden[t]
-    _, weight, z, slope, is_new, is_label = _logits(
-      layout, h, head, k, labels[t]
-    )
+    z, slope, is_new, is_label = _logits(layout, h, start, part, k, labels[t])
     q = jnp.exp(z - log_others[t][:, None])
     factor = g_others[t][:, None]
     if cost is not None:
-      c = _costs(layout, cost, k, t)
+      c = _costs(layout, part_cost, t)
       factor = factor + g.cost_others[t][:, None] * c
     dz = jnp.where(is_label, g.z_label[t][:, None], q * factor)
     dz = jnp.where(is_new, dz + g.z_sum[t][:, None], 0)
@@ -212,28 +221,27 @@ def _backward(layout, residuals, g):
       dz *= slope
     dbias += dz.sum(0)
     dz = dz.astype(h.dtype)
-    dh = dh.at[t].add(tiles.dot(dz, weight, 1, layout.vocab_axis))
+    dh = dh.at[t].add(tiles.dot(dz, part.weight, 1, layout.vocab_axis))
     return (dh, dweight_t + tiles.dot(hidden_t[t], dz, 1, 0), dbias), None
 
   def vocab_tile(carry, k):
     dh, dweight, dbias = carry
-    start, weight = tiles.tile(
-      head.weight, k, layout.vocab_tile, layout.vocab_axis
-    )
-    width = weight.shape[1 - layout.vocab_axis]
+    start, part, part_cost = _vocab_tile(layout, hidden.dtype, head, cost, k)
     init = (
-      jnp.zeros((width, layout.vocab_tile), dtype),
+      jnp.zeros((hidden.shape[-1], layout.vocab_tile), dtype),
       jnp.zeros(layout.vocab_tile, dtype),
     )
-    (dh, part, dbias_part), _ = jax.lax.scan(
-      functools.partial(token_tile, k=k),
+    (dh, dpart, dbias_part), _ = jax.lax.scan(
+      functools.partial(
+        token_tile, k=k, start=start, part=part, part_cost=part_cost
+      ),
       (dh, *tiles.varying_alike(init, hidden)),
       jnp.arange(hidden.shape[0]),
     )
-    part = part if layout.vocab_axis == 1 else part.T
+    dpart = dpart if layout.vocab_axis == 1 else dpart.T
     dweight = jax.lax.dynamic_update_slice_in_dim(
       dweight,
-      tiles.movable(part.astype(head.weight.dtype)),
+      tiles.movable(dpart.astype(head.weight.dtype)),
       start,
       layout.vocab_axis,
     )
