@@ -28,7 +28,7 @@ def get_config():
     logsnr_input_type="inv_cos",
     patching="none",
     num_classes=10,
-    remat=False,
+    remat="none",
     dtype="bfloat16",
   )
   config.schedule.update(ref_at_noise=32.0, ref_at_data=32.0)

@@ -67,6 +67,7 @@ def get_config():
     sample_every_steps=10_000,
     num_samples=20,  # images in the grids while training
   )
+  config.mesh = dict(data=-1, fsdp=1)  # see `sharding`; -1: the rest
   config.sample = dict(
     method="ancestral",  # or "ddim", "dpmpp_2m", "heun"
     num_steps=512,

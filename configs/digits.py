@@ -35,7 +35,7 @@ def get_config():
     patching="dwt_1",
     num_classes=10,
     scan_unroll=3,  # all of them: faster on a CPU
-    remat=False,
+    remat="none",
     dtype="float32",
   )
   # The plain cosine schedule: at 8x8 there is nothing to shift towards.

@@ -60,12 +60,13 @@ def get_config(arg="128,uvit"):
   config.data.update(
     name="imagenet2012", eval_split="validation", image_size=size
   )
+  config.mesh.fsdp = 16
   shared = dict(
     base_channels=128,
     emb_channels=1024,
     num_heads=4,
     num_classes=1000,
-    remat=False,
+    remat="dots",
     dtype="bfloat16",
   )
   if network == "uvit":

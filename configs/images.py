@@ -44,7 +44,7 @@ def get_config(arg="64"):
     logsnr_input_type="linear",
     patching=PATCHING[size],
     num_classes=common.placeholder(int),  # None: that of the folder
-    remat=False,
+    remat="none",
     dtype="bfloat16",
   )
   config.schedule.update(ref_at_noise=32.0, ref_at_data=32.0)

@@ -15,6 +15,7 @@ from absl import flags
 import jax
 import numpy as np
 
+from experiments import checks
 from experiments import cli
 from experiments import generate
 from experiments import records
@@ -22,6 +23,7 @@ from experiments import workdir as workdir_lib
 from simple_diffusion import build
 from simple_diffusion import data
 from simple_diffusion import objective
+from simple_diffusion import sharding
 
 _RESULTS = flags.DEFINE_string(
   "results",
@@ -49,7 +51,7 @@ def logsnr_bins(schedule):
   return [(lo, hi) for lo, hi in itertools.pairwise(cut) if lo < hi]
 
 
-def make_loss_fn(config, network):
+def make_loss_fn(config, programs):
   """loss_fn(params, batch, logsnr, rng) -> {"eps_mse": [B], "v_mse": [B]}."""
   schedule = build.make_schedule(config)
 
@@ -60,7 +62,7 @@ def make_loss_fn(config, network):
       jax.random.normal(rng, x.shape),
       schedule.time(logsnr),
       batch["label"],
-      predict_fn=lambda z, logsnr, labels: network.apply(
+      predict_fn=lambda z, logsnr, labels: programs.network.apply(
         {"params": params}, z, logsnr, labels
       ),
       schedule=schedule,
@@ -68,19 +70,24 @@ def make_loss_fn(config, network):
     )
     return metrics
 
-  return jax.jit(loss_fn)
+  by_example = sharding.by_example(programs.mesh)
+  return jax.jit(
+    sharding.traced_on(programs.mesh, loss_fn),
+    in_shardings=(None, by_example, by_example, None),
+  )
 
 
-def held_out_loss(config, network, params, source, *, seed=0):
+def held_out_loss(config, programs, params, source, *, seed=0):
   """Mean eps- and v-MSE of a source, each image once in each bin of log-SNR.
 
   Within a bin the log-SNRs are uniform. The noise depends on the seed, the bin
   and the batch size.
   """
-  loss_fn = make_loss_fn(config, network)
+  loss_fn = make_loss_fn(config, programs)
+  batch_size = min(config.eval.batch_size, len(source))
   stream = data.make_eval_stream(
     source,
-    batch_size=min(config.eval.batch_size, len(source)),
+    batch_size=checks.whole_rows(programs.mesh, batch_size),
     image_size=config.data.image_size,
     num_channels=config.data.num_channels,
     crop="squash" if config.data.crop == "squash" else "center",
@@ -116,14 +123,14 @@ def images_and_labels(config, source):
   return stream[0]["image"], stream[0]["label"]
 
 
-def digits_record(config, network, params, sources, seed):
+def digits_record(config, programs, params, sources, seed):
   """Quality of samples of digits, with its protocol."""
   from experiments import digits_quality  # Only digits need scikit-learn.
 
   num_classes = config.model.num_classes
   labels = generate.labels_in_turn(config.eval.num_samples, num_classes)
   batches = generate.batches_of_images(
-    build.make_sample_fn(config, network),
+    programs,
     params,
     labels=labels,
     seed=seed,
@@ -150,7 +157,7 @@ def digits_record(config, network, params, sources, seed):
 def main(_):
   seed = flags.FLAGS.seed
   with cli.user_errors():
-    config, network, params, step = generate.load()
+    config, programs, params, step = generate.load()
     splits = {
       "train": config.data.split,
       "held_out": _SPLIT.value or config.data.eval_split,
@@ -168,9 +175,8 @@ def main(_):
     )
     # Now, so that a folder that can't be made is an error before the work.
     results.parent.mkdir(parents=True, exist_ok=True)
-    build.make_sample_fn(config, network)  # Speaks up if guidance can't be.
 
-  bins = held_out_loss(config, network, params, sources["held_out"], seed=seed)
+  bins = held_out_loss(config, programs, params, sources["held_out"], seed=seed)
   for row in bins:
     print(
       "log-SNR {:6.2f} to {:6.2f}: eps-MSE {:.4f}, v-MSE {:.4f}".format(
@@ -185,7 +191,7 @@ def main(_):
     "held_out_loss": bins,
   }
   if config.data.name == "digits":
-    record["samples"] = digits_record(config, network, params, sources, seed)
+    record["samples"] = digits_record(config, programs, params, sources, seed)
     for name, value in record["samples"].items():
       print(f"{name}: {value}")
   record["environment"] = workdir_lib.environment()

@@ -2,7 +2,8 @@
 """Images from a checkpoint: what `sample` and `evaluate` have in common.
 
 Defines the flags that choose checkpoint and sampler; a sampler's settings are
-those of the run's config unless a flag replaces them. Runs on one device.
+those of the run's config unless a flag replaces them. Runs on all devices of
+one process, the parameters split over them, whatever the run's own mesh was.
 """
 
 from absl import flags
@@ -10,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
+from experiments import checks
 from experiments import workdir as workdir_lib
-from simple_diffusion import build
 from simple_diffusion import checkpoints
+from simple_diffusion import programs as programs_lib
 from simple_diffusion import sampler
+from simple_diffusion import sharding
 
 flags.DEFINE_string("workdir", None, "A run of experiments.train.")
 flags.DEFINE_integer("step", None, "Checkpoint; default: the newest.")
@@ -58,7 +61,7 @@ def load():
   """What --workdir and the other flags ask for.
 
   Returns:
-    The run's config with the flags' settings, its network, the averaged
+    The run's config with the flags' settings, its programs, the averaged
     parameters, and the step that these are from.
 
   Raises:
@@ -68,22 +71,25 @@ def load():
   workdir = flags.FLAGS.workdir
   config = workdir_lib.load_config(workdir)
   override_from_flags(config)
-  network = build.make_network(config.model)
-  abstract_params = build.abstract_params(network, build.image_shape(config))
+  mesh = sharding.make_mesh(data=1, fsdp=-1)
+  programs = programs_lib.make_programs(config, mesh)
   params, step = checkpoints.restore_ema_params(
-    workdir, abstract_params, flags.FLAGS.step
+    workdir, programs.state.ema_params, flags.FLAGS.step
   )
-  return config, network, params, step
+  return config, programs, params, step
 
 
-def batches_of_images(sample_fn, params, *, labels, seed, batch_size):
-  """Yields float32 [<= batch_size, H, W, C] in [-1, 1], for each of labels."""
-  batch_size = min(batch_size, len(labels))
+def batches_of_images(programs, params, *, labels, seed, batch_size):
+  """Yields float32 [<= batch_size, H, W, C] in [-1, 1], for each of labels.
+
+  The batch size is rounded up to a multiple of the devices.
+  """
+  batch_size = checks.whole_rows(programs.mesh, min(batch_size, len(labels)))
   for start in tqdm.trange(0, len(labels), batch_size, unit="batch"):
     # A last batch that is too long keeps the shape: one compilation.
     indices = start + jnp.arange(batch_size)
     part = jnp.asarray(labels)[jnp.minimum(indices, len(labels) - 1)]
-    batch = sample_fn(params, sampler.keys_for(seed, indices), part)
+    batch = programs.sample(params, sampler.keys_for(seed, indices), part)
     yield np.asarray(batch)[: len(labels) - start]
 
 

@@ -16,7 +16,6 @@ import numpy as np
 from experiments import cli
 from experiments import generate
 from experiments import grids
-from simple_diffusion import build
 from simple_diffusion import images
 
 _OUT = flags.DEFINE_string(
@@ -43,10 +42,9 @@ def labels_for(num_images, num_classes, label):
 def main(_):
   seed = flags.FLAGS.seed
   with cli.user_errors():
-    config, network, params, step = generate.load()
+    config, programs, params, step = generate.load()
     num_classes = config.model.num_classes
     labels = labels_for(_NUM_IMAGES.value, num_classes, _CLASS.value)
-    sample_fn = build.make_sample_fn(config, network)
     name = f"step_{step:08d}_seed_{seed}"
     if _CLASS.value is not None:
       name += f"_class_{_CLASS.value}"
@@ -57,7 +55,7 @@ def main(_):
   pixels = [
     images.to_uint8(batch)
     for batch in generate.batches_of_images(
-      sample_fn,
+      programs,
       params,
       labels=labels,
       seed=seed,

@@ -7,6 +7,7 @@ The workdir then holds config.json, environment.json, metrics.jsonl (the
 record), tensorboard/, samples/ and checkpoints/.
 """
 
+import functools
 import time
 
 from absl import flags
@@ -16,6 +17,7 @@ from ml_collections import config_flags
 import numpy as np
 import tqdm
 
+from experiments import checks
 from experiments import cli
 from experiments import grids
 from experiments import records
@@ -24,50 +26,16 @@ from simple_diffusion import build
 from simple_diffusion import checkpoints
 from simple_diffusion import data
 from simple_diffusion import images
+from simple_diffusion import programs as programs_lib
 from simple_diffusion import sampler
+from simple_diffusion import sharding
 from simple_diffusion import sizes
-from simple_diffusion import train
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "What to train: a file of configs/.", lock_config=True
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.")
 flags.mark_flags_as_required(["config", "workdir"])
-
-
-def check(config, source, num_devices):
-  """Raises ValueError if parts of the config contradict one another."""
-  t = config.train
-  for name in (
-    "batch_size",
-    "accum_steps",
-    "total_steps",
-    "log_every_steps",
-    "checkpoint_every_steps",
-    "sample_every_steps",
-    "num_samples",
-  ):
-    if t[name] < 1:
-      raise ValueError(f"train.{name}={t[name]} must be at least 1")
-  num_parts = num_devices * t.accum_steps
-  if t.batch_size % num_parts:
-    low = t.batch_size // num_parts * num_parts
-    fits = " or ".join(str(b) for b in (low, low + num_parts) if b)
-    raise ValueError(
-      f"train.batch_size={t.batch_size} is not divisible by {num_devices} "
-      f"devices x {t.accum_steps} accum_steps; use {fits}"
-    )
-  if t.checkpoint_every_steps % t.log_every_steps:
-    raise ValueError(
-      f"train.checkpoint_every_steps={t.checkpoint_every_steps} must be a "
-      f"multiple of log_every_steps={t.log_every_steps}, so that a resumed "
-      "record has no gap"
-    )
-  if config.model.num_classes not in (0, source.num_classes):
-    raise ValueError(
-      f"model.num_classes={config.model.num_classes}, but {config.data.name} "
-      f"has {source.num_classes}; use that, or 0 to ignore labels"
-    )
 
 
 def first_not_finite(metrics, first_step):
@@ -92,44 +60,38 @@ def main(_):
     )
     if config.model.num_classes is None:
       config.model.num_classes = source.num_classes
-    check(config, source, jax.device_count())
+    if config.model.num_classes not in (0, source.num_classes):
+      raise ValueError(
+        f"model.num_classes={config.model.num_classes}, but "
+        f"{config.data.name} has {source.num_classes}; use that, or 0 to "
+        "ignore labels"
+      )
+    mesh = sharding.make_mesh(**config.mesh)
+    checks.check_train(config, mesh.size)
     path = workdir_lib.check(workdir, config)
-    network = build.make_network(config.model)
-    table = sizes.size_table(network, build.image_shape(config))
     stream = build.make_stream(config, source)
-    replicated, by_example = train.shardings(train.make_mesh())
-
-    def init():
-      return build.init_state(config, network)
-
-    step_fn = jax.jit(
-      build.make_train_step(config, network),
-      in_shardings=(replicated, by_example),
-      out_shardings=(replicated, None),
-      donate_argnums=0,
-    )
-    divides = t.num_samples % jax.device_count() == 0
-    sample_fn = build.make_sample_fn(
-      config, network, example=by_example if divides else replicated
-    )
-    keys = sampler.keys_for(t.seed, jnp.arange(t.num_samples))
-    labels = jnp.arange(t.num_samples) % max(1, config.model.num_classes)
-    # Tracing finds what does not fit; reading finds a broken image.
-    abstract_state = train.with_sharding(jax.eval_shape(init), replicated)
-    step_fn.eval_shape(abstract_state, train.to_devices(stream[0], by_example))
-    sample_fn.eval_shape(abstract_state.ema_params, keys, labels)
+    programs = programs_lib.make_programs(config, mesh)
+    checks.trace(programs, t.num_samples)
+    _ = stream[0]  # Reading finds a broken image.
     workdir_lib.claim(path, config)
-  print(table)
+  print(sizes.size_table(programs.network, build.image_shape(config)))
+  by_example = sharding.by_example(mesh)
+
+  @functools.partial(jax.jit, out_shardings=by_example)
+  def sample_inputs():
+    indices = jnp.arange(checks.whole_rows(mesh, t.num_samples))
+    labels = indices % max(1, config.model.num_classes)
+    return sampler.keys_for(t.seed, indices), labels
 
   # -- State: new, or that of the newest checkpoint ---------------------------
   manager = checkpoints.open_manager(path, keep=t.keep_checkpoints)
   start_step = manager.latest_step() or 0
   if start_step:
     with cli.user_errors():
-      state = checkpoints.restore(manager, start_step, abstract_state)
+      state = checkpoints.restore(manager, start_step, programs.state)
     print(f"resuming {path} from step {start_step}")
   else:
-    state = jax.jit(init, out_shardings=replicated)()
+    state = programs.init()
 
   # -- The loop ---------------------------------------------------------------
   batches = data.iterate(
@@ -175,8 +137,8 @@ def main(_):
       with cli.user_errors():  # a broken or too small image
         batch = next(batches)
       wait_s += time.perf_counter() - began_s
-      batch = train.to_devices(batch, by_example)
-      state, metrics = step_fn(state, batch)
+      batch = sharding.to_devices(batch, by_example)
+      state, metrics = programs.train_step(state, batch)
       window.append(metrics)
       progress.update()
 
@@ -197,7 +159,8 @@ def main(_):
       if step % t.sample_every_steps == 0 or is_last:
         jax.block_until_ready(state)
         began_s = time.perf_counter()
-        grid = np.asarray(sample_fn(state.ema_params, keys, labels))
+        grid = programs.sample(state.ema_params, *sample_inputs())
+        grid = np.asarray(grid)[: t.num_samples]
         newest_grid = path / "samples" / f"step_{step:08d}.png"
         grids.save_grid(newest_grid, images.to_uint8(grid), num_columns=10)
         window_start_s += time.perf_counter() - began_s

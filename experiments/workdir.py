@@ -20,6 +20,7 @@ MUTABLE = (
   "data.eval_split",
   "data.num_threads",
   "eval",
+  "mesh",
   "sample",
   "train.total_steps",
   "train.keep_checkpoints",

@@ -123,10 +123,8 @@ def init_state(config, network) -> train.TrainState:
   )
 
 
-def make_sample_fn(config, network, *, example=None):
-  """Compiled sample_fn(params, keys [B], labels [B]) -> images [B, H, W, C].
-
-  `example` is the sharding of keys and labels.
+def make_sample_fn(config, network):
+  """sample_fn(params, keys [B], labels [B]) -> images, not yet compiled.
 
   Everything else (method, steps, guidance) is config section `sample`; images
   are float32 in [-1, 1].
@@ -163,7 +161,7 @@ def make_sample_fn(config, network, *, example=None):
       **options,
     )
 
-  return jax.jit(sample_fn, in_shardings=(None, example, example))
+  return sample_fn
 
 
 def image_shape(config) -> tuple[int, int, int]:

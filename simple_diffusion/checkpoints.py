@@ -8,7 +8,6 @@ training on from an older step is the user's decision.
 
 import pathlib
 
-import jax
 import orbax.checkpoint as ocp
 
 
@@ -47,23 +46,18 @@ def restore_ema_params(workdir, abstract_params, step: int | None = None):
 
   Args:
     workdir: a run's folder.
-    abstract_params: the network's parameters as jax.ShapeDtypeStruct.
+    abstract_params: the network's parameters as jax.ShapeDtypeStruct with
+      shardings.
     step: None for the newest.
 
   Returns:
-    The parameters on the first device, and their step.
+    The parameters, and their step.
 
   Raises:
     FileNotFoundError: if there is no such checkpoint.
     ValueError: if it can't be read or has other shapes.
   """
-  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  target = {
-    "ema_params": jax.tree.map(
-      lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding),
-      abstract_params,
-    )
-  }
+  target = {"ema_params": abstract_params}
   directory = pathlib.Path(workdir).absolute() / "checkpoints"
   if not directory.is_dir():
     raise FileNotFoundError(

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from simple_diffusion import patching as patching_lib
+from simple_diffusion import sharding
 
 LOGSNR_INPUT_TYPES = ("linear", "inv_cos")
 
@@ -36,9 +37,37 @@ def upsample(h: jax.Array) -> jax.Array:
   return h.repeat(2, axis=1).repeat(2, axis=2)
 
 
-def maybe_remat(module, remat: bool, *, static_argnums=()):
-  """The module class, recomputing in the backward pass if `remat`."""
-  return nn.remat(module, static_argnums=static_argnums) if remat else module
+def _is_matmul(primitive, *_, **params) -> bool:
+  """Whether an equation is a product with weights, none with a batch axis."""
+  dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+  return primitive.name == "conv_general_dilated" or dots(
+    primitive, *_, **params
+  )
+
+
+# What the forward pass of a block keeps for its backward pass; the rest is
+# computed again. "dots" repeats what costs little (norms, activations, dropout,
+# the attention's logits), "all" everything: a third more FLOPs.
+REMAT_POLICIES = {
+  "none": None,
+  "dots": _is_matmul,
+  "all": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+def rematerialised(module, remat: str, **kwargs):
+  """The module class, recomputing in the backward pass as `remat` says.
+
+  Raises:
+    ValueError: if `remat` is not one of `REMAT_POLICIES`.
+  """
+  if remat not in REMAT_POLICIES:
+    raise ValueError(
+      f"model.remat={remat!r}; the options are {', '.join(REMAT_POLICIES)}"
+    )
+  if remat == "none":
+    return module
+  return nn.remat(module, policy=REMAT_POLICIES[remat], **kwargs)
 
 
 def require_poolable(h: jax.Array, num_poolings: int, patching: str) -> None:
@@ -112,7 +141,7 @@ class Conditioning(nn.Module):
         self.num_classes + 1, self.emb_channels, dtype=self.dtype
       )
       emb += table(labels)
-    return nn.swish(emb)
+    return sharding.constrain_examples(nn.swish(emb))
 
 
 class FiLM(nn.Module):
@@ -123,6 +152,7 @@ class FiLM(nn.Module):
   @nn.compact
   def __call__(self, h, emb):
     affine = nn.Dense(2 * h.shape[-1], dtype=self.dtype)(emb)
+    affine = sharding.constrain_examples(affine)
     affine = affine.reshape(
       affine.shape[:1] + (1,) * (h.ndim - 2) + affine.shape[1:]
     )
@@ -142,12 +172,13 @@ class ResBlock(nn.Module):
     x = h
     h = nn.swish(group_norm(h.shape[-1], self.dtype)(h))
     h = nn.Conv(self.channels, (3, 3), dtype=self.dtype)(h)
+    h = sharding.constrain_examples(h)
     h = FiLM(self.dtype)(group_norm(self.channels, self.dtype)(h), emb)
     h = nn.Dropout(self.dropout, deterministic=not train)(nn.swish(h))
     h = nn.Conv(self.channels, (3, 3), kernel_init=zeros, dtype=self.dtype)(h)
     if x.shape[-1] != self.channels:
       x = nn.Dense(self.channels, dtype=self.dtype, name="skip")(x)
-    return x + h
+    return sharding.constrain_examples(x + h)
 
 
 class SelfAttention(nn.Module):
@@ -164,13 +195,14 @@ class SelfAttention(nn.Module):
         f"num_heads={self.num_heads} does not divide the attention's width "
         f"{width}"
       )
-    heads = (3, self.num_heads, width // self.num_heads)
-    qkv = nn.DenseGeneral(heads, dtype=self.dtype, name="qkv")(h)
-    q, k, v = jnp.moveaxis(qkv, 2, 0)  # each [B, N, heads, head_dim]
-    h = jax.nn.dot_product_attention(q, k, v)
-    return nn.DenseGeneral(
-      width, axis=(-2, -1), kernel_init=zeros, dtype=self.dtype, name="out"
-    )(h)
+    qkv = nn.Dense(3 * width, dtype=self.dtype, name="qkv")(h)
+    qkv = sharding.constrain_examples(qkv)
+    q, k, v = (
+      part.reshape(*h.shape[:2], self.num_heads, width // self.num_heads)
+      for part in jnp.split(qkv, 3, axis=-1)
+    )
+    h = jax.nn.dot_product_attention(q, k, v).reshape(h.shape)
+    return nn.Dense(width, kernel_init=zeros, dtype=self.dtype, name="out")(h)
 
 
 class AttentionBlock(nn.Module):

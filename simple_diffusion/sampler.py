@@ -96,10 +96,15 @@ def guide(predict_fn, *, scale: float, null_cond, interval=None):
       cond,
       null_cond,
     )
-    both = jax.tree.map(lambda c, n: jnp.concatenate([c, n]), cond, null)
-    twice = functools.partial(jnp.tile, reps=2)
-    z2 = jnp.concatenate([z, z])
-    hat_cond, hat_null = jnp.split(predict_fn(z2, twice(logsnr), both), 2)
+    # An example's two evaluations side by side, so that both are on its device.
+    twice = functools.partial(jnp.repeat, repeats=2, axis=0)
+    both = jax.tree.map(
+      lambda c, n: jnp.stack([c, n], axis=1).reshape(-1, *c.shape[1:]),
+      cond,
+      null,
+    )
+    hat = predict_fn(twice(z), twice(logsnr), both)
+    hat_cond, hat_null = hat[0::2], hat[1::2]
     inside = (low <= logsnr) & (logsnr <= high)
     scale_t = jnp.where(inside, scale, 1.0)
     scale_t = diffusion.broadcast_to_images(scale_t, z)

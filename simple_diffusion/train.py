@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from simple_diffusion import objective
+from simple_diffusion import sharding
 
 TIMES = {
   "uniform": objective.uniform_times,
@@ -144,7 +145,11 @@ def make_train_step(
     metrics = {"loss": loss, **metrics}
     return loss.mean(), jax.tree.map(jnp.mean, metrics)
 
-  grad_fn = jax.grad(mean_loss, has_aux=True)
+  def grad_fn(params, part, rng_dropout):
+    grads, metrics = jax.grad(mean_loss, has_aux=True)(
+      params, part, rng_dropout
+    )
+    return sharding.constrain_params(grads), metrics
 
   def accumulate(params, batch, rng_dropout):
     """Gradient and metrics, averaged over accum_steps parts of the batch."""
@@ -203,33 +208,3 @@ def make_train_step(
     return update(state, grads, state.halted | ~finite), metrics
 
   return train_step
-
-
-def make_mesh() -> jax.sharding.Mesh:
-  """All devices of all processes along one axis, "data"."""
-  return jax.make_mesh(
-    (jax.device_count(),), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
-  )
-
-
-def shardings(mesh):
-  """(replicated, split by example) on the mesh."""
-  spec = jax.sharding.PartitionSpec
-  return (
-    jax.sharding.NamedSharding(mesh, spec()),
-    jax.sharding.NamedSharding(mesh, spec("data")),
-  )
-
-
-def with_sharding(tree, sharding):
-  """Shapes and dtypes of a tree, laid out by one sharding."""
-  return jax.tree.map(
-    lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree
-  )
-
-
-def to_devices(batch, sharding):
-  """This process's part of a batch as an array over all devices."""
-  return jax.tree.map(
-    lambda a: jax.make_array_from_process_local_data(sharding, a), batch
-  )

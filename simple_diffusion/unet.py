@@ -35,7 +35,8 @@ class UNet(nn.Module):
     patching: see `patching`.
     num_classes: labels are 0 .. num_classes - 1, and num_classes for "none";
       with 0 they are ignored.
-    remat: recompute each block in the backward pass, for memory.
+    remat: what each block recomputes in the backward pass, for memory; see
+      `layers.REMAT_POLICIES`.
     dtype: of the computation; parameters are float32.
 
   Raises:
@@ -53,7 +54,7 @@ class UNet(nn.Module):
   logsnr_input_type: str
   patching: str
   num_classes: int
-  remat: bool = False
+  remat: str = "none"
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -70,10 +71,10 @@ class UNet(nn.Module):
       "num_res_blocks", self.num_res_blocks, len(channels)
     )
     levels = list(zip(channels, self.num_res_blocks, strict=True))
-    res_block = layers.maybe_remat(
+    res_block = layers.rematerialised(
       layers.ResBlock, self.remat, static_argnums=(3,)
     )
-    attention = layers.maybe_remat(layers.AttentionBlock, self.remat)
+    attention = layers.rematerialised(layers.AttentionBlock, self.remat)
 
     def block(h, num_channels, name, *, attend=True):
       resolution = min(h.shape[1:3])

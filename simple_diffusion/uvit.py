@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from simple_diffusion import layers
+from simple_diffusion import sharding
 
 
 class TransformerBlock(nn.Module):
@@ -37,12 +38,15 @@ class TransformerBlock(nn.Module):
     width = h.shape[-1]
     normed = nn.LayerNorm(dtype=self.dtype)(h)
     h += layers.SelfAttention(self.num_heads, self.dtype)(normed)
+    h = sharding.constrain_examples(h)
     normed = nn.LayerNorm(dtype=self.dtype, use_scale=False, use_bias=False)(h)
     y = layers.FiLM(self.dtype)(normed, emb)
-    y = nn.gelu(nn.Dense(4 * width, dtype=self.dtype)(y))
+    y = nn.Dense(4 * width, dtype=self.dtype)(y)
+    y = nn.gelu(sharding.constrain_examples(y))
     y = nn.Dropout(self.dropout, deterministic=not train)(y)
     y = nn.Dense(width, kernel_init=layers.zeros, dtype=self.dtype)(y)
-    return h + y, None  # a scan's carry, and nothing to stack
+    h = sharding.constrain_examples(h + y)
+    return h, None  # a scan's carry, and nothing to stack
 
 
 class Transformer(nn.Module):
@@ -57,7 +61,7 @@ class Transformer(nn.Module):
   num_heads: int
   dropout: float
   scan_unroll: int
-  remat: bool
+  remat: str
   dtype: jnp.dtype
 
   @nn.compact
@@ -72,9 +76,9 @@ class Transformer(nn.Module):
       (1, height * width, self.width),
     )
     h += position.astype(h.dtype)
-    block = TransformerBlock
-    if self.remat:
-      block = nn.remat(block, prevent_cse=False, static_argnums=(3,))
+    block = layers.rematerialised(
+      TransformerBlock, self.remat, prevent_cse=False, static_argnums=(3,)
+    )
     blocks = nn.scan(
       block,
       variable_axes={"params": 0},
@@ -108,7 +112,8 @@ class SimpleUViT(nn.Module):
       with 0 they are ignored.
     scan_unroll: transformer blocks per iteration of the loop over them; with 1
       compile time does not grow with depth, more run faster on a CPU.
-    remat: recompute each block in the backward pass, for memory.
+    remat: what each block recomputes in the backward pass, for memory; see
+      `layers.REMAT_POLICIES`.
     dtype: of the computation; parameters are float32.
 
   Raises:
@@ -126,7 +131,7 @@ class SimpleUViT(nn.Module):
   patching: str
   num_classes: int
   scan_unroll: int = 1
-  remat: bool = False
+  remat: str = "none"
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -143,7 +148,7 @@ class SimpleUViT(nn.Module):
       "num_res_blocks", self.num_res_blocks, len(channels)
     )
     levels = list(zip(channels, self.num_res_blocks, strict=True))
-    res_block = layers.maybe_remat(
+    res_block = layers.rematerialised(
       layers.ResBlock, self.remat, static_argnums=(3,)
     )
 

@@ -296,12 +296,13 @@ def value_and_grad(network, variables, key, *args):
   "network",
   [UVIT, ONE_LEVEL_UNET],
 )
-def test_remat_is_the_same_function(network):
+@pytest.mark.parametrize("policy", ["dots", "all"])
+def test_remat_is_the_same_function(network, policy):
   # The values, the gradient and the dropped features.
   key, other_key = jax.random.split(jax.random.key(0, impl="rbg"))
   args = random_params(network), key, *inputs()
   value, gradient = value_and_grad(network, *args)
-  remat = network.clone(remat=True)
+  remat = network.clone(remat=policy)
   chex.assert_trees_all_close(
     value_and_grad(remat, *args),
     (value, gradient),

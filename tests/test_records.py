@@ -24,6 +24,7 @@ from experiments import records
 from experiments import workdir as workdir_lib
 from simple_diffusion import checkpoints
 from simple_diffusion import metrics
+from simple_diffusion import sharding
 from simple_diffusion import train
 
 
@@ -120,7 +121,7 @@ def make_state(seed, width=64):
 
 
 def abstract(state):
-  return train.with_sharding(
+  return sharding.laid_out(
     state, jax.sharding.SingleDeviceSharding(jax.devices()[0])
   )
 

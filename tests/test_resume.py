@@ -22,7 +22,7 @@ from simple_diffusion import build
 from simple_diffusion import checkpoints
 from simple_diffusion import data
 from simple_diffusion import images
-from simple_diffusion import train
+from simple_diffusion import sharding
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -111,7 +111,7 @@ def load(workdir, step):
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   with checkpoints.open_manager(workdir, keep=2) as manager:
     state = checkpoints.restore(
-      manager, step, train.with_sharding(shapes, device)
+      manager, step, sharding.laid_out(shapes, device)
     )
   return config, network, state
 

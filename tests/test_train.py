@@ -19,6 +19,7 @@ import pytest
 
 from simple_diffusion import build
 from simple_diffusion import schedules
+from simple_diffusion import sharding
 from simple_diffusion import train
 from simple_diffusion import uvit
 
@@ -315,7 +316,7 @@ def test_state_is_donated():
 class Blocks(nn.Module):
   """A convolution and the U-ViT's transformer, recomputed or not."""
 
-  remat: bool
+  remat: str
 
   @nn.compact
   def __call__(self, z, logsnr, labels, *, train=False):
@@ -337,11 +338,12 @@ def run_blocks(*, remat, accum_steps):
   """Three steps on all devices: metrics of each, and the last parameters."""
   # Plain gradient descent: Adam would magnify the rounding of zeros.
   network, optimizer = Blocks(remat=remat), optax.sgd(0.1)
-  replicated, by_example = train.shardings(train.make_mesh())
+  mesh = sharding.make_mesh(data=-1, fsdp=1)
+  replicated, by_example = sharding.whole(mesh), sharding.by_example(mesh)
   step_fn = jax.jit(
     make_step(network, optimizer, accum_steps=accum_steps),
     in_shardings=(replicated, by_example),
-    out_shardings=(replicated, None),
+    out_shardings=(replicated, replicated),
     compiler_options=QUICK,
   )
 
@@ -361,7 +363,7 @@ def run_blocks(*, remat, accum_steps):
   history = []
   for i in range(3):
     batch = make_batch(batch_size=16, seed=i)
-    state, metrics = step_fn(state, train.to_devices(batch, by_example))
+    state, metrics = step_fn(state, sharding.to_devices(batch, by_example))
     history.append({name: float(value) for name, value in metrics.items()})
   params = {
     jax.tree_util.keystr(path): np.asarray(leaf).tolist()
@@ -374,7 +376,7 @@ def test_devices_remat_and_parts_change_where_but_not_what():
   """8 devices, recomputation and 2 parts against 1 device and none."""
   program = (
     "import json, test_train;"
-    "print(json.dumps(test_train.run_blocks(remat=True, accum_steps=2)))"
+    "print(json.dumps(test_train.run_blocks(remat='all', accum_steps=2)))"
   )
   here = pathlib.Path(__file__).parent
   flags = "--xla_force_host_platform_device_count=8"
@@ -385,7 +387,7 @@ def test_devices_remat_and_parts_change_where_but_not_what():
     env=os.environ
     | {"XLA_FLAGS": flags, "PYTHONPATH": f"{here}:{here.parent}"},
   ) as child:
-    one = run_blocks(remat=False, accum_steps=1)
+    one = run_blocks(remat="none", accum_steps=1)
     eight = json.loads(child.communicate(timeout=120)[0])
   assert (one.pop("devices"), eight.pop("devices")) == (1, 8)
   chex.assert_trees_all_close(

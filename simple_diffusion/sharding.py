@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which device holds what: a mesh of two axes and a table of rules.
+
+  data   copies of the model, each of which sees a part of the batch
+  fsdp   parts of the model: parameters, their average and the optimizer's
+         moments are split along it, and gathered layer by layer when used
+
+The batch is split over both axes, so each device computes on its own examples
+and only parameters and gradients travel. data alone is plain data parallelism,
+fsdp alone is ZeRO-3. There is no axis that splits one example: the paper's
+batch of 2048 has 8 for each of 256 chips, and a network of 2 B parameters that
+is split over 16 chips takes 2 GiB of each.
+"""
+
+import functools
+import math
+
+import jax
+
+P = jax.sharding.PartitionSpec
+
+# How a parameter, and whatever has its path and shape in the EMA and the
+# optimizer's state, is split along fsdp: the first row that fits the end of its
+# path. Axes are counted from the right, because the transformer's blocks are
+# stacked on the left. What no row fits (biases, scales, positions), and what
+# fsdp does not divide (the 3 channels of a stem), is whole.
+RULES = (
+  # end of the path   axis
+  ("kernel", -2),  # inputs of [in, out] and of [H, W, in, out]
+  ("embedding", -1),  # E of [classes, E]
+)
+
+
+def make_mesh(*, data: int, fsdp: int, devices=None) -> jax.sharding.Mesh:
+  """The mesh of config section `mesh`.
+
+  Args:
+    data: number of copies of the model.
+    fsdp: number of parts of a copy. One of the two may be -1: as many as the
+      other leaves.
+    devices: default: all devices of all processes.
+
+  Raises:
+    ValueError: if data x fsdp is not the number of devices.
+  """
+  devices = jax.devices() if devices is None else devices
+  num_devices = len(devices)
+  sizes = [data, fsdp]
+  if sizes.count(-1) == 1:
+    sizes[sizes.index(-1)] = max(1, num_devices // max(1, max(sizes)))
+  if min(sizes) < 1 or math.prod(sizes) != num_devices:
+    fits = [n for n in range(1, num_devices + 1) if num_devices % n == 0]
+    raise ValueError(
+      f"mesh.data={data} x mesh.fsdp={fsdp} does not make the {num_devices} "
+      "devices there are; use mesh.data=-1 (the rest) and mesh.fsdp one of "
+      f"{', '.join(map(str, fits))}"
+    )
+  # Auto: XLA propagates the shardings. Explicit axes, JAX's default here, are
+  # refused by Flax's convolutions.
+  return jax.make_mesh(
+    sizes,
+    ("data", "fsdp"),
+    axis_types=(jax.sharding.AxisType.Auto,) * 2,
+    devices=devices,
+  )
+
+
+def spec_of(path: str, shape: tuple[int, ...], fsdp: int) -> P:
+  """The row of `RULES` for one array; whole if its size does not divide.
+
+  Args:
+    path: names joined by "/", such as "params/stem/Conv_0/kernel".
+    shape: of the array.
+    fsdp: number of parts.
+  """
+  for end, axis in RULES:
+    if path == end or path.endswith("/" + end):
+      if len(shape) >= -axis and shape[axis] % fsdp == 0:
+        return P(*[None] * (len(shape) + axis), "fsdp")
+      break
+  return P()
+
+
+def state_shardings(mesh: jax.sharding.Mesh, tree):
+  """Shardings of a tree of arrays or shapes by `RULES`."""
+  return jax.tree.map(
+    lambda spec: jax.sharding.NamedSharding(mesh, spec), state_specs(mesh, tree)
+  )
+
+
+def state_specs(mesh, tree):
+  """The tree with each array's PartitionSpec by `RULES`."""
+
+  def spec(path, leaf):
+    path = jax.tree_util.keystr(path, simple=True, separator="/")
+    return spec_of(path, leaf.shape, mesh.shape["fsdp"])
+
+  return jax.tree_util.tree_map_with_path(spec, tree)
+
+
+def by_example(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
+  """The batch: axis 0 split over all devices."""
+  return jax.sharding.NamedSharding(mesh, P(mesh.axis_names))
+
+
+def whole(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
+  """A copy on each device."""
+  return jax.sharding.NamedSharding(mesh, P())
+
+
+def laid_out(tree, shardings):
+  """Shapes and dtypes of a tree, with a sharding, or the sharding of each."""
+  if isinstance(shardings, jax.sharding.Sharding):
+    shardings = jax.tree.map(lambda _: shardings, tree)
+  return jax.tree.map(
+    lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
+    tree,
+    shardings,
+  )
+
+
+def to_devices(batch, sharding: jax.sharding.Sharding):
+  """This process's part of a batch as arrays over all devices."""
+  return jax.tree.map(
+    lambda a: jax.make_array_from_process_local_data(sharding, a), batch
+  )
+
+
+def traced_on(mesh: jax.sharding.Mesh, fn):
+  """The function, tracing with the mesh in context for the two below."""
+
+  @functools.wraps(fn)
+  def on_mesh(*args):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      return fn(*args)
+
+  return on_mesh
+
+
+def constrain_examples(h: jax.Array) -> jax.Array:
+  """Keeps axis 0 of an activation split by example.
+
+  Without it XLA may split the channels instead, as the parameters are, and
+  gather the batch. Does nothing where no mesh is in context.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return h
+  return jax.lax.with_sharding_constraint(h, P(mesh.axis_names))
+
+
+def constrain_params(tree):
+  """Splits gradients as `RULES` split their parameters."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return tree
+  return jax.lax.with_sharding_constraint(tree, state_specs(mesh, tree))
