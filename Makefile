@@ -5,6 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# The TPU compiler is installed for experiments.plan; there is no TPU to find.
+export JAX_PLATFORMS ?= cpu
+
 .PHONY: demo test test-slow lint figures tables benchmark
 
 $(INSTALLED): setup.cfg pyproject.toml
