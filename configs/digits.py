@@ -11,6 +11,7 @@ README, generated from experiments/results/digits.jsonl.
 """
 
 from configs import common
+from configs import points
 
 
 def get_config():
@@ -54,3 +55,11 @@ def get_config():
   )
   config.eval.update(batch_size=250, num_samples=1_000)
   return config
+
+
+def sweep():
+  """Learning rates, each with two seeds: what differs by chance."""
+  return points.product(
+    points.over("optim.lr", (3e-4, 1e-3, 3e-3)),
+    points.over("train.seed", (0, 1)),
+  )

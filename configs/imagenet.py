@@ -30,6 +30,7 @@ wavelet level, so that the networks see 128x128 there too.
 """
 
 from configs import common
+from configs import points
 
 # Patching that leaves 128x128 (U-ViT; appendix B.2).
 UVIT_PATCHING = {128: "none", 256: "dwt_1", 512: "dwt_2", 1024: "dwt_3"}
@@ -108,3 +109,14 @@ def get_config(arg="128,uvit"):
     batch_size=512, total_steps=1_500_000 if size == 128 else 2_000_000
   )
   return config
+
+
+def sweep(arg="128,uvit"):
+  """Table 2's noise schedules: plain cosine, then shifted to 128, 64 and 32."""
+  size, _ = _parse(arg)
+  references = [float(size)]
+  references += [ref for ref in (128.0, 64.0, 32.0) if ref < size]
+  return points.zipped(
+    points.over("schedule.ref_at_noise", references),
+    points.over("schedule.ref_at_data", references),
+  )

@@ -13,6 +13,7 @@ evaluation; if the folder has a test split, hold out that instead with
 """
 
 from configs import common
+from configs import points
 
 PATCHING = {64: "none", 128: "none", 256: "dwt_1", 512: "dwt_2"}
 
@@ -61,3 +62,15 @@ def get_config(arg="64"):
   config.sample.update(method="dpmpp_2m", num_steps=50, spacing="logsnr")
   config.eval.update(batch_size=64, num_samples=1_000)
   return config
+
+
+def sweep(arg="64"):
+  """Noise schedules (table 2 of the paper), with and without dropout."""
+  references = sorted({32.0, 64.0, float(arg)})
+  return points.product(
+    points.zipped(
+      points.over("schedule.ref_at_noise", references),
+      points.over("schedule.ref_at_data", references),
+    ),
+    points.over("model.transformer_dropout", (0.0, 0.2)),
+  )

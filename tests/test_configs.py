@@ -37,6 +37,7 @@ def test_all_configs_are_tested():
   assert here == {name.partition(":")[0] for name in ALL} | {
     "__init__",
     "common",
+    "points",
   }
 
 
