@@ -14,6 +14,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from simple_diffusion import attention
 from simple_diffusion import patching as patching_lib
 from simple_diffusion import sharding
 
@@ -201,7 +202,7 @@ class SelfAttention(nn.Module):
       part.reshape(*h.shape[:2], self.num_heads, width // self.num_heads)
       for part in jnp.split(qkv, 3, axis=-1)
     )
-    h = jax.nn.dot_product_attention(q, k, v).reshape(h.shape)
+    h = attention.attend(q, k, v).reshape(h.shape)
     return nn.Dense(width, kernel_init=zeros, dtype=self.dtype, name="out")(h)
 
 

@@ -107,7 +107,7 @@ def test_mathematics_knows_no_networks(module):
 
 @pytest.mark.parametrize("module", sorted(NETWORKS))
 def test_networks_know_no_schedules(module):
-  assert closure(module) <= NETWORKS | {"patching", "sharding"}
+  assert closure(module) <= NETWORKS | {"attention", "patching", "sharding"}
 
 
 def test_only_build_and_train_see_networks_and_schedules():
