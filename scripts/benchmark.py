@@ -171,7 +171,10 @@ def main(_):
   shape = build.image_shape(config)
   network = build.make_network(config.model)
   schedule = build.make_schedule(config)
-  optimizer = build.make_optimizer(config.optim)
+  optimizer = optax.chain(
+    optax.clip_by_global_norm(config.optim.max_grad_norm),
+    build.make_optimizer(config.optim),
+  )
   step = jax.jit(build.make_train_step(config, network), donate_argnums=0)
 
   def new_state():

@@ -7,8 +7,8 @@ cuDNN's fused kernel (flash attention) never writes the [N, N] logits to memory,
 forward or backward. It takes bfloat16 or float16 and heads up to 128 wide, from
 Hopper on up to 256, as JAX checks before it compiles. XLA's form takes
 everything; it is what CPUs and TPUs run, and the paper's U-ViT, whose 4 heads
-are 512 wide. There it costs little: at 256 tokens of width 2048 attention is 2 %
-of a block's multiply-adds.
+are 512 wide. There it costs little: of a block's multiply-adds at 256 tokens of
+width 2048, attention is 2 %.
 
 Nothing is masked: every token of an image sees every other. Both forms take
 logits and softmax in float32 and round the probabilities to the inputs' dtype

@@ -51,24 +51,29 @@ def make_schedule(config) -> schedules.Schedule:
 
 
 def make_optimizer(optim) -> optax.GradientTransformation:
-  """Clipped Adam with linear warm-up and decoupled weight decay.
+  """Adam with linear warm-up and decoupled weight decay.
 
   Args:
-    optim: config section with lr, warmup_steps, b1, b2, eps, weight_decay,
-      max_grad_norm.
+    optim: config section with lr, warmup_steps, b1, b2, eps, weight_decay.
   """
   learning_rate = optim.lr
   if optim.warmup_steps:  # Of 0 steps, Optax's schedule would stay at 0.
     learning_rate = optax.linear_schedule(0.0, optim.lr, optim.warmup_steps)
-  return optax.chain(
-    optax.clip_by_global_norm(optim.max_grad_norm),
-    optax.adamw(
-      learning_rate,
-      b1=optim.b1,
-      b2=optim.b2,
-      eps=optim.eps,
-      weight_decay=optim.weight_decay,
-    ),
+  return optax.adamw(
+    learning_rate,
+    b1=optim.b1,
+    b2=optim.b2,
+    eps=optim.eps,
+    weight_decay=optim.weight_decay,
+  )
+
+
+def make_update(config):
+  """What a training step does with its gradient, not yet compiled."""
+  return train.make_update(
+    optimizer=make_optimizer(config.optim),
+    max_grad_norm=config.optim.max_grad_norm,
+    ema_decay=config.train.ema_decay,
   )
 
 
@@ -106,6 +111,7 @@ def make_train_step(config, network):
     objective_options=dict(config.objective),
     num_classes=config.model.num_classes,
     seed=config.train.seed,
+    max_grad_norm=config.optim.max_grad_norm,
     ema_decay=config.train.ema_decay,
     label_dropout=config.train.label_dropout,
     times=config.train.times,

@@ -77,6 +77,45 @@ def ema_decay_at(step: jax.Array, decay: float) -> jax.Array:
   return jnp.minimum(decay, (1 + step) / (10 + step))
 
 
+def make_update(
+  *,
+  optimizer: optax.GradientTransformation,
+  max_grad_norm: float,
+  ema_decay: float,
+):
+  """Makes update(state, grads, loss) -> (state, norm of the gradient).
+
+  If norm or loss is not finite, the returned state is halted. Compiled, it goes
+  over the gradient once for its norm, and once over everything: clipping is one
+  factor from that norm, and no intermediate is written to memory.
+  """
+
+  def update(state, grads, loss):
+    norm = optax.tree.norm(grads)
+    halted = state.halted | ~(jnp.isfinite(loss) & jnp.isfinite(norm))
+    scale = jnp.minimum(1.0, max_grad_norm / norm)
+    # Selections on what goes in, not on the new state: XLA can then still
+    # write it over the old one.
+    grads = jax.tree.map(lambda g: jnp.where(halted, 0.0, scale * g), grads)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    updates = jax.tree.map(lambda u: jnp.where(halted, 0.0, u), updates)
+    params = optax.apply_updates(state.params, updates)
+    decay = jnp.where(halted, 1.0, ema_decay_at(state.step, ema_decay))
+    ema_params = jax.tree.map(
+      lambda ema, p: decay * ema + (1 - decay) * p, state.ema_params, params
+    )
+    state = TrainState(
+      step=state.step + 1 - halted,
+      params=params,
+      ema_params=ema_params,
+      opt_state=opt_state,
+      halted=halted,
+    )
+    return state, norm
+
+  return update
+
+
 def make_train_step(
   *,
   network,
@@ -85,6 +124,7 @@ def make_train_step(
   objective_options: dict,
   num_classes: int,
   seed: int,
+  max_grad_norm: float,
   ema_decay: float,
   label_dropout: float,
   times: str,
@@ -95,10 +135,11 @@ def make_train_step(
   Args:
     network: called as network(z, logsnr, labels, train=True).
     schedule: the log-SNR schedule.
-    optimizer: applied to the gradient of the batch's mean loss.
+    optimizer: applied to the clipped gradient of the batch's mean loss.
     objective_options: keyword arguments of `objective.diffusion_loss`.
     num_classes: the label of "no class", which dropped labels become.
     seed: of all randomness of training.
+    max_grad_norm: what a longer gradient is scaled to.
     ema_decay: of the moving average of the parameters.
     label_dropout: probability of hiding an example's label, for guidance.
     times: "uniform" or "stratified".
@@ -172,24 +213,9 @@ def make_train_step(
     total, _ = jax.lax.scan(add, zeros, (parts, rngs))
     return jax.tree.map(lambda a: a / accum_steps, total)
 
-  def update(state, grads, halted):
-    # Selections on what goes in, not on the new state: XLA can then still
-    # write it over the old one.
-    grads = jax.tree.map(lambda g: jnp.where(halted, 0.0, g), grads)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    updates = jax.tree.map(lambda u: jnp.where(halted, 0.0, u), updates)
-    params = optax.apply_updates(state.params, updates)
-    decay = jnp.where(halted, 1.0, ema_decay_at(state.step, ema_decay))
-    ema_params = jax.tree.map(
-      lambda ema, p: decay * ema + (1 - decay) * p, state.ema_params, params
-    )
-    return TrainState(
-      step=state.step + 1 - halted,
-      params=params,
-      ema_params=ema_params,
-      opt_state=opt_state,
-      halted=halted,
-    )
+  update = make_update(
+    optimizer=optimizer, max_grad_norm=max_grad_norm, ema_decay=ema_decay
+  )
 
   def train_step(state, batch):
     x, labels = batch["image"], batch["label"]
@@ -203,8 +229,7 @@ def make_train_step(
     labels = jnp.where(hide | (labels < 0), num_classes, labels)
 
     grads, metrics = accumulate(state.params, (x, eps, t, labels), rng_dropout)
-    metrics["grad_norm"] = optax.tree.norm(grads)
-    finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
-    return update(state, grads, state.halted | ~finite), metrics
+    state, metrics["grad_norm"] = update(state, grads, metrics["loss"])
+    return state, metrics
 
   return train_step

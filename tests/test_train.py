@@ -65,6 +65,7 @@ def make_step(network, optimizer, **changes):
     objective_options=OBJECTIVE,
     num_classes=NUM_CLASSES,
     seed=0,
+    max_grad_norm=np.inf,
     ema_decay=0.28,
     label_dropout=0.1,
     times="stratified",
@@ -194,29 +195,37 @@ def test_ema_recursion():
   assert int(state.step) == 6
 
 
-OPTIM = dict(
-  lr=0.1, b1=0.8, b2=0.95, eps=1e-3, weight_decay=0.02, max_grad_norm=1.0
-)
+OPTIM = dict(lr=0.1, b1=0.8, b2=0.95, eps=1e-3, weight_decay=0.02)
 
 
 @pytest.mark.parametrize("warmup_steps", [0, 1, 4])
-def test_optimizer_chain(warmup_steps):
+def test_clipped_adam(warmup_steps):
   optim = ml_collections.ConfigDict(OPTIM | dict(warmup_steps=warmup_steps))
   optimizer = build.make_optimizer(optim)
+  update = jax.jit(
+    train.make_update(optimizer=optimizer, max_grad_norm=1.0, ema_decay=0.9),
+    compiler_options=QUICK,
+  )
   rng = np.random.default_rng(0)
   p = {"a": rng.normal(size=(3, 2)), "b": rng.normal(size=5)}
   params = jax.tree.map(jnp.float32, p)
-  state = optimizer.init(params)
+  state = train.TrainState(
+    step=jnp.int32(0),
+    params=params,
+    ema_params=params,
+    opt_state=optimizer.init(params),
+    halted=jnp.bool_(False),
+  )
   m = jax.tree.map(np.zeros_like, p)
   v = jax.tree.map(np.zeros_like, p)
   for i in range(8):
     scale = [0.01, 1, 30][i % 3]  # below, above and far above the clipping
     g = {k: scale * rng.normal(size=a.shape) for k, a in p.items()}
     grads = jax.tree.map(jnp.float32, g)
-    updates, state = optimizer.update(grads, state, params)
-    params = optax.apply_updates(params, updates)
+    state, grad_norm = update(state, grads, jnp.float32(0))
 
     norm = np.sqrt(sum((a**2).sum() for a in g.values()))
+    np.testing.assert_allclose(grad_norm, norm, rtol=1e-6)
     lr = 0.1 * (min(1, i / warmup_steps) if warmup_steps else 1)
     for k in p:
       clipped = g[k] / max(1, norm)
@@ -224,7 +233,7 @@ def test_optimizer_chain(warmup_steps):
       v[k] = 0.95 * v[k] + 0.05 * clipped**2
       m_hat, v_hat = m[k] / (1 - 0.8 ** (i + 1)), v[k] / (1 - 0.95 ** (i + 1))
       p[k] = p[k] - lr * (m_hat / (np.sqrt(v_hat) + 1e-3) + 0.02 * p[k])
-    chex.assert_trees_all_close(params, p, rtol=2e-5, atol=1e-6)
+    chex.assert_trees_all_close(state.params, p, rtol=2e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("accum_steps", [2, 8])
