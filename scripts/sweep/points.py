@@ -76,12 +76,19 @@ def load(file: str, base: dict[str, Any]) -> list[Point]:
   return points
 
 
+def _module(path: str):
+  spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
+  if spec is None or not pathlib.Path(path).exists():
+    raise ValueError(f"--config={path}: there is no such Python file")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
 def _listed(file: str) -> list[dict]:
   """What the config's sweep() returns."""
   path, _, arg = file.partition(":")
-  spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  module = _module(path)
   if not hasattr(module, "sweep"):
     raise ValueError(
       f"{path} has no sweep(); write one that returns a list of overrides, as "
@@ -103,18 +110,19 @@ def parse_config(file: str, overrides: dict) -> ml_collections.ConfigDict:
   Raises:
     ValueError: if the file or a value is wrong.
   """
-  arguments = ["sweep", f"--config={file}", *as_flags(overrides)]
+  path, _, arg = file.partition(":")
+  get_config = _module(path).get_config
+  arguments = ["sweep", *as_flags(overrides)]
   values = flags.FlagValues()
-  config_flags.DEFINE_config_file(
+  config_flags.DEFINE_config_dict(
     "config",
-    lock_config=True,
+    get_config(arg) if arg else get_config(),
     flag_values=values,
     sys_argv=arguments,
   )
   try:
     values(arguments)
-    _ = values.config.keys  # A missing file speaks up only when it is used.
-  except (flags.Error, AttributeError, OSError) as error:
+  except flags.Error as error:
     message = " ".join(str(error).split())
     raise ValueError(message.removeprefix("flag --config.")) from error
   return values.config

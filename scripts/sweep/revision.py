@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commit that rented machines check out, and where from."""
+
+import pathlib
+import re
+import subprocess
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+
+
+def _git(root, *args) -> str:
+  try:
+    done = subprocess.run(
+      ["git", "-C", str(root), *args],
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+  except FileNotFoundError as error:
+    raise ValueError("git is not installed; give --commit") from error
+  except subprocess.CalledProcessError as error:
+    raise ValueError(
+      f"git {args[0]}: {error.stderr.strip()}; give --commit and --repository"
+    ) from error
+  return done.stdout.strip()
+
+
+def pushed_commit(root: pathlib.Path = ROOT) -> str:
+  """HEAD, if that is the code here and others can fetch it.
+
+  Raises:
+    ValueError: if files are changed or the commit is not pushed.
+  """
+  if changed := _git(root, "status", "--porcelain"):
+    first = changed.splitlines()[0].strip()
+    raise ValueError(
+      f"the working tree differs from its commit ({first}, ...): rented "
+      "machines check out a commit. Commit and push, or name one with --commit"
+    )
+  commit = _git(root, "rev-parse", "HEAD")
+  if not _git(root, "branch", "--remotes", "--contains", commit):
+    raise ValueError(
+      f"commit {commit[:12]} is not pushed: rented machines could not fetch "
+      "it. git push, or name another one with --commit"
+    )
+  return commit
+
+
+def named_commit(name: str, root: pathlib.Path = ROOT) -> str:
+  """All 40 hex digits of what --commit names.
+
+  Raises:
+    ValueError: if there is no such commit here.
+  """
+  if re.fullmatch("[0-9a-f]{40}", name):
+    return name  # Perhaps only the repository has it.
+  return _git(root, "rev-parse", "--verify", f"{name}^{{commit}}")
+
+
+def repository(root: pathlib.Path = ROOT) -> str:
+  """Where machines without our keys fetch from: origin, by https.
+
+  Raises:
+    ValueError: if there is no remote called origin.
+  """
+  url = _git(root, "remote", "get-url", "origin")
+  if ssh := re.fullmatch(r"(?:ssh://)?git@([^:/]+)[:/](.+)", url):
+    return f"https://{ssh[1]}/{ssh[2]}"
+  # A password in it would be there for all to read in the machines' metadata.
+  return re.sub(r"^(https?://)[^/@]+@", r"\1", url)

@@ -1,0 +1,149 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Start-up script of every worker of a point's TPU, run as root at each boot:
+# mounts the bucket, checks out the commit, installs, trains until it has ended.
+# What differs between points comes as instance metadata (cloud_tpu.py).
+#
+# Worker 0 keeps sweep.json of the point in the bucket, which `sweep tpu status`
+# and `watch` read, and deletes the TPU when the point has ended.
+
+set -uo pipefail
+home=${SWEEP_HOME:-/opt/sweep}
+mount=${SWEEP_MOUNT:-/mnt/sweep}
+pause=${SWEEP_PAUSE_S:-10}
+mkdir -p "$home" "$mount"
+exec > >(tee -a "$home/log.txt") 2>&1
+
+metadata() {
+  curl -sf -H 'Metadata-Flavor: Google' \
+    "http://metadata.google.internal/computeMetadata/v1/instance/$1"
+}
+
+retry() { # A network that is not up yet, a registry that is busy.
+  local try
+  for try in 1 2 3 4 5; do
+    "$@" && return
+    echo "try $try failed: $*"
+    sleep $((pause * try))
+  done
+  return 1
+}
+
+worker=$(metadata attributes/agent-worker-number || echo 0)
+for name in bucket workdir repository commit install command total-steps \
+  resource zone project; do
+  declare "${name//-/_}=$(metadata "attributes/sweep-$name")"
+done
+folder=$mount/$workdir
+echo "-- $(date -u +%FT%TZ) worker $worker of $resource, commit $commit"
+
+mark() { # mark STATE EXIT_CODE: whole or not at all, by worker 0
+  [ "$worker" = 0 ] || return 0
+  printf '{"state": "%s", "exit_code": %s, "total_steps": %s, "time": "%s", "host": "%s"}\n' \
+    "$1" "$2" "$total_steps" "$(date -u +%FT%TZ)" "$(hostname)" \
+    > "$folder/sweep.json.tmp"
+  mv "$folder/sweep.json.tmp" "$folder/sweep.json"
+}
+
+upload_log() {
+  cp "$home/log.txt" "$folder/logs/worker-$worker.txt"
+}
+
+give_back() { # What runs costs. `watch` deletes it, too, if this may not.
+  [ "$worker" = 0 ] || return 0
+  gcloud compute tpus queued-resources delete "$resource" --zone="$zone" \
+    --project="$project" --force --quiet --async \
+    || echo "could not delete $resource: do it with python -m scripts.sweep tpu delete"
+}
+
+mount_bucket() {
+  mountpoint -q "$mount" && return
+  if ! command -v gcsfuse > /dev/null; then
+    install -d /etc/apt/keyrings
+    curl -fsSL https://packages.cloud.google.com/apt/doc/apt-key.gpg \
+      -o /etc/apt/keyrings/cloud.google.asc || return 1
+    echo "deb [signed-by=/etc/apt/keyrings/cloud.google.asc]" \
+      "https://packages.cloud.google.com/apt gcsfuse-$(lsb_release -c -s) main" \
+      > /etc/apt/sources.list.d/gcsfuse.list
+    apt-get -q update && apt-get -q install -y gcsfuse || return 1
+  fi
+  # Without its cache of metadata, since workers see one another's files; a
+  # checkpoint gets its name by renaming a folder, which has a limit of files.
+  gcsfuse --implicit-dirs --metadata-cache-ttl-secs=0 \
+    --rename-dir-limit=1000000 "$bucket" "$mount"
+}
+
+check_out() {
+  [ "$(git -C "$home/code" rev-parse HEAD 2> /dev/null)" = "$commit" ] && return
+  rm -rf "$home/code"
+  git init -q "$home/code" \
+    && git -C "$home/code" fetch -q --depth 1 "$repository" "$commit" \
+    && git -C "$home/code" checkout -q --detach FETCH_HEAD
+}
+
+install_code() { # The images' own Python may be older than 3.11.
+  [ -e "$home/installed-$commit" ] && return
+  python3 -m pip install -q uv \
+    && python3 -m uv venv -q --clear --python 3.11 "$home/venv" \
+    && (cd "$home/code" \
+      && python3 -m uv pip install -q --python "$home/venv/bin/python" -e "$install") \
+    && touch "$home/installed-$commit"
+}
+
+retry mount_bucket || exit 1
+mkdir -p "$folder/logs"
+if ! { retry check_out && retry install_code; }; then
+  mark failed 1
+  upload_log
+  give_back
+  exit 1
+fi
+
+# The log goes to the bucket once a minute, whole: a bucket cannot append.
+(while sleep 60; do upload_log; done) &
+uploader=$!
+trap 'kill $uploader' EXIT
+
+cd "$home/code"
+crashes=0
+while true; do
+  mark running null
+  eval "$home/venv/bin/python $command" & # quoted by shlex
+  training=$!
+  (while sleep 5; do
+    if [ "$(metadata preempted)" = TRUE ]; then
+      kill -TERM $training
+      break
+    fi
+  done) &
+  watcher=$!
+  wait $training
+  code=$?
+  kill $watcher 2> /dev/null
+  echo "-- $(date -u +%FT%TZ) worker $worker: exit code $code"
+  case $code in
+    0) mark done 0 ;;
+    1 | 2) mark failed $code ;; # diverged, or the user's mistake
+    75)
+      mark preempted 75
+      upload_log
+      # Gone soon if the whole TPU is; if it was only the process, go on.
+      sleep "$pause"
+      continue
+      ;;
+    *) # Another worker went away, or memory ran out.
+      crashes=$((crashes + 1))
+      if [ $crashes -lt 5 ]; then
+        mark preempted $code
+        upload_log
+        sleep "$pause"
+        continue
+      fi
+      mark failed $code
+      ;;
+  esac
+  upload_log
+  give_back
+  exit $((code != 0))
+done
