@@ -8,8 +8,6 @@ A config's `sweep()` puts its list together from these and returns it:
 has six points, and the last list varies fastest.
 """
 
-import itertools
-
 
 def over(key, values):
   """One point for each value of a dotted key."""
@@ -33,7 +31,10 @@ def product(*lists):
   Raises:
     ValueError: if two lists set the same key.
   """
-  return [_merged(points) for points in itertools.product(*lists)]
+  combined = [{}]
+  for points in lists:
+    combined = [_merged((a, b)) for a in combined for b in points]
+  return combined
 
 
 def zipped(*lists):
@@ -52,7 +53,7 @@ def zipped(*lists):
 
 def chain(*lists):
   """The points of one list after those of the other."""
-  return list(itertools.chain(*lists))
+  return [point for points in lists for point in points]
 
 
 def _merged(points):

@@ -21,6 +21,7 @@ from scripts.sweep import revision
 from scripts.sweep import skypilot
 from scripts.sweep import states
 from scripts.sweep import store
+from scripts.sweep import watch as watch_lib
 
 # -- run, results -------------------------------------------------------------
 _PARALLEL = flags.DEFINE_integer("parallel", 1, "Points at a time.")
@@ -146,15 +147,8 @@ def on_tpu(action: str, points, root: str) -> int:
   # Who only asks or deletes may have changed files.
   order = _order(root, with_code=action in ("launch", "watch"))
   cloud_tpu.check(order)
-  num_devices = order.topology.num_devices
-  for number, point in enumerate(points, 1):
-    try:
-      checks.check_train(point.config, num_devices)
-    except ValueError as error:
-      raise ValueError(
-        f"point {number} of {len(points)} ({point.name}) on "
-        f"{order.topology.text}: {error}"
-      ) from error
+  if action in ("launch", "watch"):
+    _check_devices(points, order.topology)
   if _DRY_RUN.value:
     for point in points:
       print(cloud_tpu.as_json(cloud_tpu.request(order, point)))
@@ -167,10 +161,22 @@ def on_tpu(action: str, points, root: str) -> int:
     if not _YES.value:
       print("nothing was sent; the same command with --yes spends this")
       return 0
-  try:
-    return _act(action, order, points)
-  except queued.ApiError as error:
-    raise ValueError(str(error)) from error
+  return _act(action, order, points)
+
+
+def _check_devices(points, topology):
+  """Raises ValueError if batches do not go into the devices."""
+  errors = []
+  for number, point in enumerate(points, 1):
+    try:
+      checks.check_train(point.config, topology.num_devices)
+    except ValueError as error:
+      errors.append(
+        f"point {number} of {len(points)} ({point.name}) on {topology.text}: "
+        f"{error}"
+      )
+  if errors:
+    raise ValueError("\n".join(errors))
 
 
 def _act(action, order, points) -> int:
@@ -179,7 +185,7 @@ def _act(action, order, points) -> int:
     pool.launch(sys.stdout)
     print(f"logs: {order.root}/POINT/logs; `tpu watch` recreates and deletes")
   elif action == "status":
-    print(queued.status_table(pool))
+    print(watch_lib.status_table(pool))
   elif action == "delete":
     existing = pool.existing()
     for point in [p for p in points if p.name in existing]:
@@ -187,7 +193,7 @@ def _act(action, order, points) -> int:
       print(f"{point.name}: deleted; its folder stays")
   else:
     pool.check_zone()
-    watch = queued.Watch(
+    watch = watch_lib.Watch(
       pool, max_recreations=_MAX_RECREATIONS.value, out=sys.stdout
     )
     return watch.run(every_s=_EVERY_S.value)

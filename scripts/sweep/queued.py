@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Creates, watches and deletes the queued resources of a sweep's points."""
+"""Creates, lists and deletes the queued resources of a sweep's points."""
 
 import dataclasses
-import time
 
 from google.api_core import exceptions
 from google.auth import exceptions as auth_exceptions
@@ -14,25 +13,12 @@ from scripts.sweep import cloud_tpu
 from scripts.sweep import points as points_lib
 from scripts.sweep import states
 
-State = tpu.QueuedResourceState.State
 # Seconds until an operation of the API has to be through; a resource then
 # waits in Google's queue, for however long.
 OPERATION_S = 900.0
-# States in which a resource will never run again.
-GONE = (State.SUSPENDING, State.SUSPENDED, State.FAILED)
-# Of nodes whose resource still says ACTIVE.
-NODE_GONE = (
-  tpu.Node.State.PREEMPTED,
-  tpu.Node.State.TERMINATED,
-  tpu.Node.State.STOPPED,
-)
-# After a resource has failed so often, another one is not worth trying.
-MAX_FAILURES = 3
-# Looks in a row that fail before the watch does.
-MAX_ERRORS = 10
 
 
-class ApiError(Exception):
+class ApiError(OSError):
   """What Cloud TPU refuses, as one message."""
 
 
@@ -182,109 +168,3 @@ def _explain(error: exceptions.GoogleAPIError, order) -> str:
       "the Cloud TPU API must be enabled"
     )
   return f"Cloud TPU ({where}): {message}"
-
-
-class Watch:
-  """Recreates what is preempted, deletes what has ended, until all has."""
-
-  def __init__(self, pool: Pool, *, max_recreations: int, out):
-    self.pool, self.out = pool, out
-    self.max_recreations = max_recreations
-    self.recreated = dict.fromkeys((p.name for p in pool.points), 0)
-    self.failures = dict(self.recreated)
-    self.ended: dict[str, str] = {}  # done or failed, by point name
-
-  def run(self, *, every_s: float) -> int:
-    """Looks every so many seconds; 0 if all points are done, else 1.
-
-    Raises:
-      ApiError, OSError: if the first look fails, or MAX_ERRORS in a row.
-    """
-    num_errors, has_looked = 0, False
-    while True:
-      try:
-        self.look()
-        num_errors, has_looked = 0, True
-      except (ApiError, OSError) as error:
-        num_errors += 1
-        if not has_looked or num_errors >= MAX_ERRORS:
-          raise
-        # Quota comes back when another point ends, the network by itself.
-        print(f"will try again: {error}", file=self.out, flush=True)
-      if len(self.ended) == len(self.pool.points):
-        return int(states.FAILED in self.ended.values())
-      time.sleep(every_s)
-
-  def look(self) -> None:
-    """One round over all points.
-
-    Raises:
-      ApiError: if Cloud TPU refuses; what is queued stays.
-    """
-    existing, nodes = self.pool.existing(), self.pool.nodes()
-    for point in self.pool.points:
-      if point.name not in self.ended:
-        self._look_at(point, existing.get(point.name), nodes.get(point.name))
-
-  def _look_at(self, point, resource, node):
-    state = states.state(self.pool.order.root, point)
-    if state in (states.DONE, states.FAILED):
-      self._finish(point, resource, state)
-    elif resource is None:
-      # Deleted by hand, by Google, or never queued.
-      self._recreate(point, "queued")
-    elif resource.state.state == State.FAILED:
-      self.failures[point.name] += 1
-      why = resource.state.failed_data.error.message or "no reason given"
-      self.pool.delete(point)
-      if self.failures[point.name] >= MAX_FAILURES:
-        self._give_up(point, f"failed {MAX_FAILURES} times: {why}")
-      else:
-        self._recreate(point, f"failed ({why}), queued again")
-    elif resource.state.state in GONE or (node and node.state in NODE_GONE):
-      self.pool.delete(point)
-      self._recreate(point, "preempted, queued again")
-
-  def _finish(self, point, resource, state):
-    if resource is not None and resource.state.state != State.DELETING:
-      self.pool.delete(point)
-    self.ended[point.name] = state
-    self._say(point, f"{state}; its TPU is deleted")
-
-  def _recreate(self, point, what):
-    if self.recreated[point.name] > self.max_recreations:
-      self._give_up(point, f"recreated {self.max_recreations} times")
-      return
-    self.recreated[point.name] += 1
-    self.pool.create(point)
-    self._say(point, what)
-
-  def _give_up(self, point, why):
-    self.ended[point.name] = states.FAILED
-    self._say(point, f"given up, {why}")
-
-  def _say(self, point, text):
-    now = time.strftime("%F %T")
-    print(f"{now} {point.name}: {text}", file=self.out, flush=True)
-
-
-def status_table(pool: Pool) -> str:
-  """Point by point: the training, the resource, the node and the log."""
-  existing, nodes = pool.existing(), pool.nodes()
-  rows = [("point", "training", "resource", "node", "log")]
-  for point in pool.points:
-    resource, node = existing.get(point.name), nodes.get(point.name)
-    rows.append(
-      (
-        point.name,
-        states.state(pool.order.root, point),
-        resource.state.state.name.lower() if resource else "-",
-        node.state.name.lower() if node else "-",
-        f"{pool.order.root}/{point.name}/logs/worker-0.txt",
-      )
-    )
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  return "\n".join(
-    "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
-    for row in rows
-  )

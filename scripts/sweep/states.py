@@ -18,6 +18,7 @@ from scripts.sweep import points as points_lib
 from scripts.sweep import store
 
 MARKER = "sweep.json"
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"  # UTC; startup.sh writes it, too
 
 NOT_STARTED = "not started"
 RUNNING = "running"
@@ -73,7 +74,7 @@ def mark(folder: pathlib.Path, new_state: str, point, **details) -> None:
   content = {
     "state": new_state,
     "total_steps": point.total_steps,
-    "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    "time": time.strftime(TIME_FORMAT, time.gmtime()),
     "host": socket.gethostname(),
     **details,
   }

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Points of a sweep: lists in configs, checks before a launch, names."""
+
+import importlib
+import re
+
+import pytest
+
+from configs import points as lists
+from scripts.sweep import names
+from scripts.sweep import points as points_lib
+
+DIGITS = "configs/digits.py"
+
+
+def test_lists():
+  a, b = lists.over("o.a", (1, 2)), lists.over("o.b", ("x", "y"))
+  assert lists.product(a, b) == [
+    {"o.a": 1, "o.b": "x"},
+    {"o.a": 1, "o.b": "y"},
+    {"o.a": 2, "o.b": "x"},
+    {"o.a": 2, "o.b": "y"},
+  ]
+  assert lists.zipped(a, b) == [
+    {"o.a": 1, "o.b": "x"},
+    {"o.a": 2, "o.b": "y"},
+  ]
+  assert lists.chain(a, b) == [
+    {"o.a": 1},
+    {"o.a": 2},
+    {"o.b": "x"},
+    {"o.b": "y"},
+  ]
+  assert lists.fixed(optim=dict(lr=1.0), train=dict(seed=2, n=3)) == [
+    {"optim.lr": 1.0, "train.seed": 2, "train.n": 3}
+  ]
+  assert lists.product() == [{}]
+  with pytest.raises(ValueError, match="o.a is set by two"):
+    lists.product(a, a)
+  with pytest.raises(ValueError, match="2, 1 points"):
+    lists.zipped(a, lists.over("o.c", (1,)))
+
+
+@pytest.mark.parametrize(
+  "file,num_points",
+  [
+    (DIGITS, 6),
+    ("configs/images.py:64", 4),
+    ("configs/images.py:128", 6),
+    ("configs/imagenet.py:128,unet", 3),
+    ("configs/imagenet.py:256,unet", 4),
+    ("configs/imagenet.py:512,uvit", 4),
+  ],
+)
+def test_sweeps_of_configs_take(file, num_points, monkeypatch):
+  # Shapes are traced for digits only, here; the overrides are none of shapes.
+  if file != DIGITS:
+    monkeypatch.setattr(points_lib, "_trace", lambda *_: None)
+  points = points_lib.load(file, {})
+  assert len({point.name for point in points}) == num_points
+  for point in points:
+    parsed = points_lib.parse_config(
+      file, {key: str(value) for key, value in point.overrides.items()}
+    )
+    assert parsed == point.config
+    for key, value in point.overrides.items():
+      section, _, field = key.partition(".")
+      assert parsed[section][field] == value
+    with pytest.raises(AttributeError):
+      parsed.train.unknown = 1
+
+
+def test_sizes_of_table_2():
+  imagenet = importlib.import_module("configs.imagenet")
+  references = [
+    point["schedule.ref_at_noise"] for point in imagenet.sweep("256,unet")
+  ]
+  assert references == [256.0, 128.0, 64.0, 32.0]  # 256: the plain cosine
+  with pytest.raises(ValueError, match="99,unet"):
+    imagenet.sweep("99,unet")
+
+
+# What a sweep() returns, and what is said of it.
+MISTAKES = (
+  ({"optim.lr": 1e-4}, None),
+  ({"optim.lrr": 1}, "no key optim.lrr; did you mean optim.lr?"),
+  ({"train.lr": 1}, "no key train.lr; did you mean optim.lr?"),
+  ({"optim.lr": "fast"}, "optim.lr=fast: could not convert"),
+  ({"optim": 1}, "optim is a section"),
+  ({"optim.lr": "0.0001"}, "the same as point 1"),
+  ({"train.batch_size": 1.5}, "train.batch_size=1.5: invalid literal"),
+  ({"model.num_heads": 5}, "num_heads=5 does not divide"),
+  ({"model.patching": "dwt_9"}, "dwt_9"),
+  ({"train.log_every_steps": 3}, "multiple of log_every_steps=3"),
+  ({"objective.multiscale_base": None}, "flags cannot say None"),
+  ({"train.seed": 5}, "train.seed is swept, and set for all"),
+)
+
+
+def write_config(folder, sweep):
+  path = folder / "mine.py"
+  path.write_text(
+    "from configs import digits\n"
+    "get_config = digits.get_config\n"
+    f"def sweep():\n  return {sweep!r}\n"
+  )
+  return str(path)
+
+
+def test_all_mistakes_at_once(tmp_path):
+  path = write_config(tmp_path, [overrides for overrides, _ in MISTAKES])
+  with pytest.raises(ValueError) as caught:
+    points_lib.load(path, {"train.seed": 3})
+  lines = str(caught.value).splitlines()
+  expected = [i for i, (_, words) in enumerate(MISTAKES, 1) if words]
+  assert len(lines) == len(expected)
+  for line, number in zip(lines, expected, strict=True):
+    assert line.startswith(f"point {number} of {len(MISTAKES)} (")
+    assert MISTAKES[number - 1][1] in line
+
+
+def test_configs_that_cannot_be_swept(tmp_path):
+  with pytest.raises(ValueError, match="cifar10.py has no sweep()"):
+    points_lib.load("configs/cifar10.py", {})
+  with pytest.raises(ValueError, match="no such Python file"):
+    points_lib.load("configs/missing.py", {})
+  with pytest.raises(ValueError, match="at least one"):
+    points_lib.load(write_config(tmp_path, []), {})
+
+
+KEYS = (
+  "optim.lr",
+  "train.seed",
+  "train.batch_size",
+  "eval.batch_size",
+  "a.b.c",
+)
+
+
+def test_names_are_short_and_lasting():
+  assert names.short_key("optim.lr", KEYS) == "lr"
+  assert names.short_key("train.batch_size", KEYS) == "train.batch_size"
+  assert names.short_key("a.b.c", KEYS) == "c"
+  assert names.short_key("a.b.c", (*KEYS, "x.c")) == "b.c"
+  # In the order of keys, however they were written.
+  one = names.point_name({"train.seed": 1, "optim.lr": 3e-4}, KEYS)
+  assert one == names.point_name({"optim.lr": 3e-4, "train.seed": 1}, KEYS)
+  assert one == "lr=0.0003,seed=1"
+  assert names.point_name({}, KEYS) == "default"
+  assert names.point_name({"a.b.c": (1, 2)}, KEYS) == "c=1-2"
+
+
+def test_a_point_keeps_its_name_among_others(tmp_path):
+  few = write_config(tmp_path, [{"train.batch_size": 8}])
+  (alone,) = points_lib.load(few, {})
+  many = write_config(
+    tmp_path, [{"eval.batch_size": 8}, {"train.batch_size": 8}]
+  )
+  assert points_lib.load(many, {})[1].name == alone.name == "train.batch_size=8"
+
+
+def test_hash_only_if_something_is_left_out():
+  safe = re.compile(r"[A-Za-z0-9._+=,-]+")
+  odd = [{"a.b.c": text} for text in ("a/b", "a_b", "a b", "", "../x")]
+  odd += [{"a.b.c": ("a-b", "c")}, {"a.b.c": ("a", "b-c")}]
+  odd += [{"a.b.c": "long" * 99}, {"a.b.c": "long" * 99 + "er"}]
+  made = [names.point_name(overrides, KEYS) for overrides in odd]
+  assert len(set(made)) == len(odd)
+  for name in made:
+    assert safe.fullmatch(name) and len(name) <= names.MAX_LENGTH
+  assert made[1] == "c=a_b"
+  has_hash = [bool(re.search("-[0-9a-f]{8}$", name)) for name in made]
+  assert has_hash == [True, False] + [True] * 7
+
+
+def test_names_of_resources():
+  first = names.resource_id("digits", "lr=0.0003,seed=1")
+  assert re.fullmatch("digits-lr-0-0003-seed-1-[0-9a-f]{8}", first)
+  # What is the same without special characters stays apart.
+  assert first != names.resource_id("digits", "lr=0.0003,seed-1")
+  long = names.resource_id("s" * 40, "x=" + "1" * 100)
+  assert re.fullmatch("[a-z][a-z0-9-]{0,59}[a-z0-9]", long)
