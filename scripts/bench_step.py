@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Speed and memory of a config's training step on the devices that there are.
+
+  python -m scripts.bench_step --config=configs/imagenet.py:256,uvit \
+    --config.mesh.fsdp=1 --config.train.batch_size=64     2.0 B, one GPU, 141 GB
+  python -m scripts.bench_step --config=configs/images.py:256 \
+    --config.model.base_channels=128 \
+    --config.model.num_transformer_blocks=20              0.3 B, one GPU, 80 GB
+  python -m scripts.bench_step --config=configs/digits.py 2 M, a CPU
+
+The step is the one that training runs, on the config's mesh over all devices; a
+batch of noise stays on them, so data cost nothing (scripts.benchmark has what
+they cost). Each --against=model.remat=dots,train.batch_size=8 is a variant of
+the config, measured in turns with it; its ratios are then free of what else the
+machine does, but all variants must fit into memory together.
+
+Appends one record to experiments/results/bench_step.jsonl:
+
+  FLOPs    2 per multiply-add of the forward pass, times 3 for the backward
+           pass; what remat computes again does not count, nor do elementwise
+           operations
+  MFU      these per second, over the chip's bfloat16 peak (experiments/chips)
+  compile  from nothing: the persistent cache is off
+  passes   times that the update reads or writes an array of the parameters'
+           size; at least 10: parameters, average and two moments in and out,
+           the gradient in, and before that once for its norm
+"""
+
+import pathlib
+
+from absl import flags
+import jax
+from ml_collections import config_flags
+import numpy as np
+
+from experiments import cli
+from experiments import records
+from experiments import workdir
+from scripts import step_measures
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "What to measure: a file of configs/.", lock_config=True
+)
+_AGAINST = flags.DEFINE_multi_string(
+  "against", [], "Overrides KEY=VALUE,... of a variant, in turns with config."
+)
+_ROUNDS = flags.DEFINE_integer("rounds", 10, "Windows of each variant.", 1)
+_STEPS = flags.DEFINE_integer("steps", 5, "Training steps of a window.", 1)
+_RESULTS = flags.DEFINE_string(
+  "results", "experiments/results/bench_step.jsonl", "File to append to."
+)
+flags.mark_flags_as_required(["config"])
+
+
+def override(config, text: str):
+  """The config with "key=value,..." set as the command line would."""
+  values = flags.FlagValues()
+  arguments = ["against", *(f"--config.{pair}" for pair in text.split(","))]
+  try:
+    config_flags.DEFINE_config_dict(
+      "config",
+      config.copy_and_resolve_references(),
+      flag_values=values,
+      sys_argv=arguments,
+    )
+    values(arguments)
+  except (flags.Error, AttributeError) as error:
+    raise ValueError(
+      f"--against={text}: {' '.join(str(error).split())}"
+    ) from None
+  return values.config
+
+
+def summary(record) -> str:
+  """What a reader wants to know first."""
+  r, device = record, record["environment"]["devices"][0]
+  if r["mfu"] is None:
+    mfu = f"MFU unknown: experiments/chips.json has no peak of {device!r}"
+  else:
+    mfu = f"MFU {r['mfu']:.1%} of {r['peak_flops_per_device'] / 1e12:.0f}"
+  used = r["used_bytes_per_device"]
+  lines = [
+    f"{r['config']}: {r['parameters'] / 1e6:,.1f} M parameters, batch "
+    f"{r['batch_size']}, remat {r['remat']}, mesh {r['mesh']}, {device}",
+    f"{r['steps_per_second']:.3f} steps/s, {r['images_per_second']:.1f} "
+    f"images/s, {r['images_per_second_per_device']:.1f} a device",
+    f"{r['flops_per_step'] / 1e12:.3f} TFLOP a step, "
+    f"{r['flops_per_second_per_device'] / 1e12:.3f} TFLOP/s a device; {mfu}",
+    f"memory a device: program {r['program_bytes_per_device'] / 2**30:.2f} GiB"
+    + (f", used {used / 2**30:.2f} GiB" if used else ""),
+    f"lowered in {r['lower_s']:.1f} s, compiled in {r['compile_s']:.1f} s",
+    f"update: {r['update']['share_of_step']:.1%} of the step, "
+    f"{r['update']['passes']:.1f} passes (least: {step_measures.LEAST_PASSES})",
+  ]
+  lines += [
+    f"against {v['overrides']}: time x {v['time_ratio']:.2f}, memory x "
+    f"{v['memory_ratio']:.2f}"
+    for v in r["against"]
+  ]
+  return "\n".join(lines)
+
+
+def main(_):
+  jax.config.update("jax_enable_compilation_cache", False)
+  config, rounds, steps = _CONFIG.value, _ROUNDS.value, _STEPS.value
+  with cli.user_errors():
+    variants = [config, *(override(config, text) for text in _AGAINST.value)]
+    for variant in variants:
+      step_measures.make_programs(variant)
+    sides = [step_measures.make_side(variant) for variant in variants]
+    seconds, states = step_measures.measure(sides, rounds=rounds, steps=steps)
+    used = step_measures.used_memory()
+    del states[1:]
+    update = step_measures.measure_update(
+      sides[0], states.pop(), rounds=rounds, steps=steps
+    )
+  first = step_measures.describe(sides[0], seconds[0])
+  update["share_of_step"] = update["seconds"] / first["seconds_per_step"]
+  against = []
+  for text, side, taken in zip(
+    _AGAINST.value, sides[1:], seconds[1:], strict=True
+  ):
+    ratio = step_measures.memory_of(side.step) / step_measures.memory_of(
+      sides[0].step
+    )
+    against.append(
+      {
+        "overrides": text,
+        # Of neighbours in time: what slows the machine slows both.
+        "time_ratio": float(np.median(taken / seconds[0])),
+        "memory_ratio": ratio,
+        **step_measures.describe(side, taken),
+      }
+    )
+  record = {
+    "config": config_flags.get_config_filename(flags.FLAGS["config"]),
+    "rounds": rounds,
+    "steps_per_round": steps,
+    **first,
+    "used_bytes_per_device": used,
+    "update": update,
+    "against": against,
+    "environment": workdir.environment(),
+  }
+  if jax.process_index() == 0:
+    print(summary(record))
+    records.append_result(pathlib.Path(_RESULTS.value), record)
+
+
+if __name__ == "__main__":
+  cli.run(main)
