@@ -32,6 +32,7 @@ class Watch:
     self.recreated = dict.fromkeys((p.name for p in pool.points), 0)
     self.failures = dict(self.recreated)
     self.ended: dict[str, str] = {}  # done or failed, by point name
+    self.has_looked = False  # once without an error
 
   def run(self, *, every_s: float) -> int:
     """Looks every so many seconds; 0 if all points are done, else 1.
@@ -39,14 +40,14 @@ class Watch:
     Raises:
       OSError: if the first look fails, or MAX_ERRORS in a row.
     """
-    num_errors, has_looked = 0, False
+    num_errors = 0
     while True:
       try:
         self.look()
-        num_errors, has_looked = 0, True
+        num_errors = 0
       except OSError as error:
         num_errors += 1
-        if not has_looked or num_errors >= MAX_ERRORS:
+        if not self.has_looked or num_errors >= MAX_ERRORS:
           raise
         # Quota comes back when another point ends, the network by itself.
         print(f"will try again: {error}", file=self.out, flush=True)
@@ -64,6 +65,7 @@ class Watch:
     for point in self.pool.points:
       if point.name not in self.ended:
         self._look_at(point, existing.get(point.name), nodes.get(point.name))
+    self.has_looked = True
 
   def _look_at(self, point, resource, node):
     state = states.state(self.pool.order.root, point)
@@ -104,11 +106,11 @@ class Watch:
     if self.recreated[point.name] > self.max_recreations:
       self._give_up(point, f"recreated {self.max_recreations} times")
       return
-    self.recreated[point.name] += 1
     try:
       self.pool.create(point)
     except queued.ApiError as error:
       raise queued.ApiError(f"{point.name}: {error}") from error
+    self.recreated[point.name] += 1
     self._say(point, what)
 
   def _give_up(self, point, why):
