@@ -255,6 +255,11 @@ def test_request_and_gcloud_line_say_the_same():
   assert node.accelerator_type == "v5litepod-16"
   assert node.runtime_version == "v2-alpha-tpuv5-lite"
   assert made.queued_resource.guaranteed.reserved
+  shown = tpu.CreateQueuedResourceRequest.from_json(cloud_tpu.as_json(made))
+  shown_metadata = shown.queued_resource.tpu.node_spec[0].node.metadata
+  assert "scripts/sweep/startup.sh" in shown_metadata["startup-script"]
+  shown_metadata["startup-script"] = node.metadata["startup-script"]
+  assert shown == made
   words = shlex.split(cloud_tpu.gcloud_line(order, point))
   flags = dict(word.partition("=")[::2] for word in words if word[0] == "-")
   metadata = dict(node.metadata)
@@ -302,6 +307,8 @@ def test_shapes(topology, kind, shape, flags):
   assert "spot" in resource and "guaranteed" not in resource
   words = shlex.split(cloud_tpu.gcloud_line(order, point))
   assert set(flags) < set(words) and "--spot" in words
+  shown = json.loads(cloud_tpu.as_json(cloud_tpu.request(order, point)))
+  assert shown["queuedResource"]["spot"] == {}
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ def as_json(made: tpu.CreateQueuedResourceRequest) -> str:
   node = shown.queued_resource.tpu.node_spec[0].node
   node.metadata["startup-script"] = f"<content of scripts/sweep/{STARTUP.name}>"
   return tpu.CreateQueuedResourceRequest.to_json(
-    shown, including_default_value_fields=False
+    shown, always_print_fields_with_no_presence=False
   )
 
 

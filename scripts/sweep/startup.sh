@@ -9,9 +9,11 @@
 # and `watch` read, and deletes the TPU when the point has ended.
 
 set -uo pipefail
+set -m # Each background job is a process group, to be killed as one.
 home=${SWEEP_HOME:-/opt/sweep}
 mount=${SWEEP_MOUNT:-/mnt/sweep}
 pause=${SWEEP_PAUSE_S:-10}
+poll=${SWEEP_POLL_S:-5}
 mkdir -p "$home" "$mount"
 exec > >(tee -a "$home/log.txt") 2>&1
 
@@ -103,15 +105,16 @@ fi
 # The log goes to the bucket once a minute, whole: a bucket cannot append.
 (while sleep 60; do upload_log; done) &
 uploader=$!
-trap 'kill $uploader' EXIT
+trap 'kill -- -$uploader 2> /dev/null' EXIT
 
 cd "$home/code"
 crashes=0
 while true; do
   mark running null
-  eval "$home/venv/bin/python $command" & # quoted by shlex
+  # Quoted by shlex; exec, so that signals reach it and not a shell around it.
+  eval "exec $home/venv/bin/python $command" &
   training=$!
-  (while sleep 5; do
+  (while sleep "$poll"; do
     if [ "$(metadata preempted)" = TRUE ]; then
       kill -TERM $training
       break
@@ -120,7 +123,7 @@ while true; do
   watcher=$!
   wait $training
   code=$?
-  kill $watcher 2> /dev/null
+  kill -- -$watcher 2> /dev/null
   echo "-- $(date -u +%FT%TZ) worker $worker: exit code $code"
   case $code in
     0) mark done 0 ;;
