@@ -542,6 +542,12 @@ def test_code_that_others_cannot_fetch(tmp_path):
   assert revision.named_commit("main", here) == commit
   with pytest.raises(ValueError, match="rev-parse"):
     revision.named_commit("nothing", here)
+  revision.check_file("file", commit, here)
+  revision.check_file("other", "0" * 40, here)  # Only there, perhaps.
+  with pytest.raises(ValueError, match=f"other is not in commit {commit[:12]}"):
+    revision.check_file("other", commit, here)
+  with pytest.raises(ValueError, match="path in the repository"):
+    revision.check_file(str(here / "file"), commit, here)
   assert revision.repository(here) == str(there)
   for url in (
     "git@host.com:me/code.git",

@@ -9,6 +9,7 @@ import pathlib
 import sys
 
 from absl import flags
+from ml_collections import config_flags
 
 from experiments import checks
 from experiments import chips
@@ -107,7 +108,8 @@ def run(points, root: str) -> int:
     gpus=tuple(_GPUS.value),
   )
   code = sweep.run()
-  tabulate(points, root)
+  if code in (0, 1):  # Else it was told to stop, and time may be short.
+    tabulate(points, root)
   return code
 
 
@@ -214,14 +216,22 @@ def _name(root: str) -> str:
   return _NAME.value or root.rpartition("/")[2]
 
 
+def _config_file() -> str:
+  file = config_flags.get_config_filename(flags.FLAGS["config"])
+  return file.partition(":")[0]
+
+
 def _repository() -> str:
   return _REPOSITORY.value or revision.repository()
 
 
 def _commit() -> str:
   if _COMMIT.value:
-    return revision.named_commit(_COMMIT.value)
-  return revision.pushed_commit()
+    commit = revision.named_commit(_COMMIT.value)
+  else:
+    commit = revision.pushed_commit()
+  revision.check_file(_config_file(), commit)
+  return commit
 
 
 def _order(root: str, *, with_code: bool) -> cloud_tpu.Order:

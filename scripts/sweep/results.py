@@ -133,7 +133,7 @@ def write(root: str, points, *, metric: str, out: pathlib.Path) -> str:
   """Writes sweep.jsonl and sweep.png into `out`; returns the table.
 
   Raises:
-    ValueError: if no point has recorded the metric.
+    ValueError: if points have recorded something, but not the metric.
   """
   records = curves(root, points)
   known = dict.fromkeys(n for rs in records.values() for r in rs for n in r)

@@ -57,6 +57,25 @@ def named_commit(name: str, root: pathlib.Path = ROOT) -> str:
   return _git(root, "rev-parse", "--verify", f"{name}^{{commit}}")
 
 
+def check_file(path: str, commit: str, root: pathlib.Path = ROOT) -> None:
+  """Raises ValueError if a config is not one of the commit's files."""
+  if pathlib.Path(path).is_absolute() or ".." in pathlib.Path(path).parts:
+    raise ValueError(
+      f"--config={path} must be a path in the repository, such as "
+      "configs/digits.py: rented machines have nothing else"
+    )
+  try:
+    _git(root, "rev-parse", "--verify", f"{commit}^{{commit}}")
+  except ValueError:
+    return  # A commit that is not here: it can't be asked.
+  try:
+    _git(root, "cat-file", "-e", f"{commit}:{path}")
+  except ValueError as error:
+    raise ValueError(
+      f"--config={path} is not in commit {commit[:12]}; commit and push it"
+    ) from error
+
+
 def repository(root: pathlib.Path = ROOT) -> str:
   """Where machines without our keys fetch from: origin, by https.
 

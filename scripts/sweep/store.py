@@ -5,7 +5,7 @@ import pathlib
 
 import tensorstore
 
-TIMEOUT_S = 60.0  # tensorstore tries again for much longer
+TIMEOUT_S = 30.0  # tensorstore tries again for much longer
 
 
 def is_remote(root: str) -> bool:
