@@ -34,6 +34,7 @@ from ml_collections import config_flags
 import numpy as np
 
 from experiments import cli
+from experiments import plan_report
 from experiments import records
 from experiments import workdir
 from scripts import step_measures
@@ -73,22 +74,24 @@ def override(config, text: str):
 
 def summary(record) -> str:
   """What a reader wants to know first."""
+  gib, si = plan_report.gib, plan_report.si
   r, device = record, record["environment"]["devices"][0]
   if r["mfu"] is None:
     mfu = f"MFU unknown: experiments/chips.json has no peak of {device!r}"
   else:
-    mfu = f"MFU {r['mfu']:.1%} of {r['peak_flops_per_device'] / 1e12:.0f}"
+    mfu = f"MFU {r['mfu']:.1%} of {si(r['peak_flops_per_device'], 'FLOP/s')}"
   used = r["used_bytes_per_device"]
   lines = [
-    f"{r['config']}: {r['parameters'] / 1e6:,.1f} M parameters, batch "
+    f"{r['config']}: {r['parameters']:,} parameters, batch "
     f"{r['batch_size']}, remat {r['remat']}, mesh {r['mesh']}, {device}",
     f"{r['steps_per_second']:.3f} steps/s, {r['images_per_second']:.1f} "
     f"images/s, {r['images_per_second_per_device']:.1f} a device",
-    f"{r['flops_per_step'] / 1e12:.3f} TFLOP a step, "
-    f"{r['flops_per_second_per_device'] / 1e12:.3f} TFLOP/s a device; {mfu}",
-    f"memory a device: program {r['program_bytes_per_device'] / 2**30:.2f} GiB"
-    + (f", used {used / 2**30:.2f} GiB" if used else ""),
-    f"lowered in {r['lower_s']:.1f} s, compiled in {r['compile_s']:.1f} s",
+    f"{si(r['flops_per_step'], 'FLOP')} a step, "
+    f"{si(r['flops_per_second_per_device'], 'FLOP/s')} a device; {mfu}",
+    f"memory a device: program {gib(r['program_bytes_per_device'])}"
+    + (f", used {gib(used)}" if used else ""),
+    "compiled from nothing: "
+    + ", ".join(f"{name} {s:.1f} s" for name, s in r["compile_s"].items()),
     f"update: {r['update']['share_of_step']:.1%} of the step, "
     f"{r['update']['passes']:.1f} passes (least: {step_measures.LEAST_PASSES})",
   ]
@@ -105,9 +108,8 @@ def main(_):
   config, rounds, steps = _CONFIG.value, _ROUNDS.value, _STEPS.value
   with cli.user_errors():
     variants = [config, *(override(config, text) for text in _AGAINST.value)]
-    for variant in variants:
-      step_measures.make_programs(variant)
-    sides = [step_measures.make_side(variant) for variant in variants]
+    traced = [step_measures.trace(variant) for variant in variants]
+    sides = [step_measures.compile_step(each) for each in traced]
     seconds, states = step_measures.measure(sides, rounds=rounds, steps=steps)
     used = step_measures.used_memory()
     del states[1:]

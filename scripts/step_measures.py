@@ -28,6 +28,14 @@ from simple_diffusion import sizes
 LEAST_PASSES = 10
 
 
+class Traced(NamedTuple):
+  """A config's programs, and the seconds that tracing the step took."""
+
+  config: Any
+  programs: programs_lib.Programs
+  trace_s: float
+
+
 class Side(NamedTuple):
   """A compiled step, what it runs on, and what compiling took."""
 
@@ -35,8 +43,7 @@ class Side(NamedTuple):
   programs: programs_lib.Programs
   step: Any
   batch: Any
-  lower_s: float
-  compile_s: float
+  compile_s: dict[str, float]
 
 
 @contextlib.contextmanager
@@ -58,15 +65,16 @@ def memory_errors(config):
     ) from error
 
 
-def make_programs(config) -> programs_lib.Programs:
-  """The config's programs, traced; raises ValueError if they do not fit."""
+def trace(config) -> Traced:
+  """Makes the config's programs; raises ValueError if they do not fit."""
   if config.model.num_classes is None:  # that of data, which are not read
     config.model.num_classes = 1
   mesh = sharding.make_mesh(**config.mesh)
   checks.check_train(config, mesh.size)
   programs = programs_lib.make_programs(config, mesh)
+  began = time.perf_counter()
   programs.train_step.eval_shape(programs.state, programs.batch)
-  return programs
+  return Traced(config, programs, time.perf_counter() - began)
 
 
 def make_batch(programs):
@@ -83,20 +91,20 @@ def make_batch(programs):
   return jax.jit(batch, out_shardings=shardings)()
 
 
-def make_side(config) -> Side:
-  """Compiles the step."""
-  programs = make_programs(config)
-  # Some of it was traced by the checks just now.
-  jax.clear_caches()
+def compile_step(traced: Traced) -> Side:
+  """Compiles the step, and makes a batch for it."""
+  config, programs, trace_s = traced
   with memory_errors(config):
-    times = [time.perf_counter()]
+    began = time.perf_counter()
     lowered = programs.train_step.lower(programs.state, programs.batch)
-    times.append(time.perf_counter())
+    lowered_at = time.perf_counter()
     step = lowered.compile()
-    times.append(time.perf_counter())
-    batch = make_batch(programs)
-  lower_s, compile_s = np.diff(times)
-  return Side(config, programs, step, batch, float(lower_s), float(compile_s))
+    compile_s = {
+      "trace": trace_s,
+      "lower": lowered_at - began,
+      "compile": time.perf_counter() - lowered_at,
+    }
+    return Side(config, programs, step, make_batch(programs), compile_s)
 
 
 def window(step, state, inputs, num_steps) -> tuple[float, Any]:
@@ -212,7 +220,6 @@ def describe(side: Side, seconds) -> dict:
     "flops_per_second_per_device": achieved,
     "peak_flops_per_device": peak,
     "mfu": achieved / peak if peak else None,
-    "lower_s": side.lower_s,
     "compile_s": side.compile_s,
     "program_bytes_per_device": memory_of(side.step),
   }

@@ -109,6 +109,62 @@ def benchmark() -> str:
   )
 
 
+def bench_step() -> str:
+  """Speed of the training step by config and device, and variants of it."""
+  path = RESULTS / "bench_step.jsonl"
+  if not path.exists():
+    return "Not yet run."
+  newest_of = {}
+  for line in path.read_text().splitlines():
+    r = json.loads(line)
+    device = r["environment"]["devices"][0]
+    newest_of[r["config"], r["parameters"], r["batch_size"], device] = r
+  rows, variants = [], []
+  for (config, _, _, device), r in newest_of.items():
+    e = r["environment"]
+    mfu = "no peak known" if r["mfu"] is None else f"{r['mfu']:.1%}"
+    rows.append(
+      (
+        f"`{config}`, {r['parameters'] / 1e6:,.1f} M parameters",
+        f"{len(e['devices'])} x {device}",
+        f"{r['batch_size']}",
+        f"{r['steps_per_second']:.3g}",
+        f"{r['images_per_second_per_device']:.3g}",
+        f"{r['flops_per_second_per_device'] / 1e12:.3g}",
+        mfu,
+        f"{r['program_bytes_per_device'] / 2**30:.2f} GiB",
+        f"{sum(r['compile_s'].values()):.0f} s",
+        f"{r['update']['share_of_step']:.1%}",
+      )
+    )
+    variants += [
+      (
+        f"`{config}`, {device}",
+        f"`{v['overrides']}`",
+        f"{v['time_ratio']:.2f}",
+        f"{v['memory_ratio']:.2f}",
+      )
+      for v in r["against"]
+    ]
+  header = (
+    "training step",
+    "devices",
+    "batch",
+    "steps/s",
+    "images/s a device",
+    "TFLOP/s a device",
+    "MFU",
+    "memory",
+    "compile",
+    "update",
+  )
+  text = f"{_table(header, rows)}\n\nLast run: {_where(e)}."
+  if variants:
+    header = ("against", "with", "time", "memory")
+    text += f"\n\n{_table(header, variants)}"
+  return text
+
+
 def _where(environment) -> str:
   return (
     f"{environment['devices'][0]}, {environment['num_cores']} cores, jax "
