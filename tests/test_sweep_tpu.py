@@ -506,6 +506,18 @@ def test_cost():
   assert "total: unknown; give --hours_per_point" in text
 
 
+def test_hours_of_a_plan(tmp_path):
+  path = tmp_path / "plan.json"
+  path.write_text('{"topology": "v5e:4x4", "cost": {"hours": 7.5}}')
+  four, eight = map(chips.parse_topology, ("v5e:4x4", "v5e:8x8"))
+  assert cost.planned_hours(str(path), four) == 7.5
+  with pytest.raises(ValueError, match="of topology v5e:4x4, not of v5e:8x8"):
+    cost.planned_hours(str(path), eight)
+  path.write_text('{"topology": "v5e:4x4", "cost": null}')
+  with pytest.raises(ValueError, match="does not fit"):
+    cost.planned_hours(str(path), four)
+
+
 def test_code_that_others_cannot_fetch(tmp_path):
   here, there = tmp_path / "here", tmp_path / "there"
 

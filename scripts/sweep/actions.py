@@ -52,6 +52,7 @@ _COMMIT = flags.DEFINE_string("commit", "", "Else HEAD, which must be pushed.")
 _INSTALL = flags.DEFINE_string("install", "", "For pip; .[tpu] or .[cuda].")
 _PRICE = flags.DEFINE_float("price_per_chip_hour", None, "Else list price.")
 _HOURS = flags.DEFINE_float("hours_per_point", None, "For the cost.")
+_PLAN = flags.DEFINE_string("plan", "", "JSON of experiments.plan: the hours.")
 _YES = flags.DEFINE_bool("yes", False, "Spend what was shown.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print requests, send none.")
 _EVERY_S = flags.DEFINE_float("watch_every_s", 60.0, "Between two looks.")
@@ -203,10 +204,13 @@ def _act(action, order, points) -> int:
 
 
 def _cost(order, points) -> str:
+  hours = _HOURS.value
+  if hours is None and _PLAN.value:
+    hours = cost.planned_hours(_PLAN.value, order.topology)
   return cost.estimate(
     order.topology,
     num_points=len(points),
-    hours_per_point=_HOURS.value,
+    hours_per_point=hours,
     usd_per_chip_hour=_PRICE.value,
     provisioning=order.provisioning,
   )

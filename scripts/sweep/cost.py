@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a launch costs, as far as one can say before it."""
 
+import json
+import pathlib
+
 from experiments import chips
 
 
@@ -43,8 +46,8 @@ def estimate(
   ]
   if hours_per_point is None:
     lines.append(
-      "total: unknown; give --hours_per_point (python -m experiments.plan "
-      "estimates steps/s)"
+      "total: unknown; give --hours_per_point, or --plan=FILE of python -m "
+      "experiments.plan --json"
     )
   else:
     total = hourly * hours_per_point
@@ -54,3 +57,20 @@ def estimate(
       f"${total:,.2f}"
     )
   return "\n".join(lines)
+
+
+def planned_hours(path: str, topology: chips.Topology) -> float:
+  """Hours of a run by `experiments.plan --json`: at the roofline, so at least.
+
+  Raises:
+    ValueError: if the plan is of another topology, or says no hours.
+  """
+  plan = json.loads(pathlib.Path(path).read_text())
+  if plan.get("topology") != topology.text:
+    raise ValueError(
+      f"--plan={path} is of topology {plan.get('topology')}, not of "
+      f"{topology.text}; plan that one"
+    )
+  if not plan["cost"]:
+    raise ValueError(f"--plan={path}: by this plan the step does not fit")
+  return plan["cost"]["hours"]
