@@ -12,7 +12,6 @@ import json
 import os
 import pathlib
 import re
-import shlex
 import subprocess
 import sys
 import threading
@@ -28,10 +27,8 @@ import pytest
 
 from experiments import chips
 from scripts.sweep import cloud_tpu
-from scripts.sweep import cost
 from scripts.sweep import points as points_lib
 from scripts.sweep import queued
-from scripts.sweep import revision
 from scripts.sweep import store
 from scripts.sweep import watch as watch_lib
 
@@ -239,95 +236,6 @@ def test_bucket_is_read(bucket):
   assert store.read("gs://buck/a/b", "lr=1,seed=3/sweep.json") is None
 
 
-def test_request_and_gcloud_line_say_the_same():
-  order = order_of(
-    provisioning="reserved",
-    reservation="res",
-    service_account="me@p",
-    network="n",
-    subnetwork="s",
-    internal_ips=True,
-    labels=(("team", "a"),),
-  )
-  (point,) = points_named("lr=0.1,seed=1")
-  made = cloud_tpu.request(order, point)
-  node = made.queued_resource.tpu.node_spec[0].node
-  assert node.accelerator_type == "v5litepod-16"
-  assert node.runtime_version == "v2-alpha-tpuv5-lite"
-  assert made.queued_resource.guaranteed.reserved
-  shown = tpu.CreateQueuedResourceRequest.from_json(cloud_tpu.as_json(made))
-  shown_metadata = shown.queued_resource.tpu.node_spec[0].node.metadata
-  assert "scripts/sweep/startup.sh" in shown_metadata["startup-script"]
-  shown_metadata["startup-script"] = node.metadata["startup-script"]
-  assert shown == made
-  words = shlex.split(cloud_tpu.gcloud_line(order, point))
-  flags = dict(word.partition("=")[::2] for word in words if word[0] == "-")
-  metadata = dict(node.metadata)
-  script = metadata.pop("startup-script")
-  assert script == (ROOT / "scripts/sweep/startup.sh").read_text()
-  separator, pairs = flags.pop("--metadata")[1:].split("^", 1)
-  assert dict(p.split("=", 1) for p in pairs.split(separator)) == metadata
-  assert flags == {
-    "--node-id": made.queued_resource.tpu.node_spec[0].node_id,
-    "--project": "p",
-    "--zone": "z",
-    "--accelerator-type": node.accelerator_type,
-    "--runtime-version": node.runtime_version,
-    "--reserved": "",
-    "--reservation": made.queued_resource.reservation_name,
-    "--network": node.network_config.network,
-    "--subnetwork": node.network_config.subnetwork,
-    "--service-account": node.service_account.email,
-    "--internal-ips": "",
-    "--scopes": node.service_account.scope[0],
-    "--labels": "sweep=digits,team=a",
-    "--metadata-from-file": "startup-script=scripts/sweep/startup.sh",
-  }
-  assert not node.network_config.enable_external_ips
-  assert dict(node.labels) == {"sweep": "digits", "team": "a"}
-  command = shlex.split(metadata["sweep-command"])
-  assert command[-1] == "--distributed"
-  assert command[-2] == "--workdir=/mnt/sweep/sweeps/digits/lr=0.1,seed=1"
-
-
-@pytest.mark.parametrize(
-  "topology,kind,shape,flags",
-  [
-    ("v4:2x2x2", "V4", "2x2x2", ["--type=v4", "--topology=2x2x2"]),
-    ("v5p:2x2x4", "V5P", "2x2x4", ["--type=v5p", "--topology=2x2x4"]),
-    ("v6e:2x4", "", "", ["--accelerator-type=v6e-8"]),
-  ],
-)
-def test_shapes(topology, kind, shape, flags):
-  order, (point,) = order_of(topology), points_named("a")
-  resource = cloud_tpu.request(order, point).queued_resource
-  node = resource.tpu.node_spec[0].node
-  assert node.accelerator_config.topology == shape
-  assert node.accelerator_config.type_.name == (kind or "TYPE_UNSPECIFIED")
-  assert "spot" in resource and "guaranteed" not in resource
-  words = shlex.split(cloud_tpu.gcloud_line(order, point))
-  assert set(flags) < set(words) and "--spot" in words
-  shown = json.loads(cloud_tpu.as_json(cloud_tpu.request(order, point)))
-  assert shown["queuedResource"]["spot"] == {}
-
-
-@pytest.mark.parametrize(
-  "fields,words",
-  [
-    (dict(root="runs/digits"), "gs://BUCKET/FOLDER"),
-    (dict(sweep="Digits"), "--name=Digits"),
-    (dict(project=""), "--project is needed"),
-    (dict(provisioning="cheap"), "spot, on_demand, reserved"),
-    (dict(reservation="r"), "needs --provisioning=reserved"),
-    (dict(topology="v3:4x4"), "v4, v5e, v5p, v6e"),
-    (dict(labels=(("Team", "a"),)), "--labels: Team=a"),
-  ],
-)
-def test_orders_that_cannot_be(fields, words):
-  with pytest.raises(ValueError, match=re.escape(words)):
-    cloud_tpu.check(order_of(**fields))
-
-
 def test_launch_twice_creates_once(server, bucket, cloud):
   mark(bucket, "b", "done")
   pool, out = pool_of(server, "a", "b", "c"), io.StringIO()
@@ -486,87 +394,6 @@ def test_watch_outlasts_a_busy_server(server, bucket, cloud, monkeypatch):
     with pytest.raises(queued.ApiError, match="a: over quota"):
       watch.run(every_s=0.01)
     assert len(cloud.log) == num_calls
-
-
-def test_cost():
-  estimate = dict(
-    num_points=3,
-    hours_per_point=2.5,
-    usd_per_chip_hour=2.0,
-    provisioning="on_demand",
-  )
-  text = cost.estimate(chips.parse_topology("v5e:4x4"), **estimate)
-  # 3 points x 16 chips x $2, and 2.5 times that.
-  assert "48 together" in text and "$96.00 an hour" in text
-  assert "120 chip-hours, $240.00" in text
-  estimate |= dict(usd_per_chip_hour=None, hours_per_point=None)
-  text = cost.estimate(chips.parse_topology("v5e:4x4"), **estimate)
-  price = chips.table()["v5e"].usd_per_hour
-  assert f"${price:,.2f} for a chip and hour (list price" in text
-  assert "total: unknown; give --hours_per_point" in text
-
-
-def test_hours_of_a_plan(tmp_path):
-  path = tmp_path / "plan.json"
-  path.write_text('{"topology": "v5e:4x4", "cost": {"hours": 7.5}}')
-  four, eight = map(chips.parse_topology, ("v5e:4x4", "v5e:8x8"))
-  assert cost.planned_hours(str(path), four) == 7.5
-  with pytest.raises(ValueError, match="of topology v5e:4x4, not of v5e:8x8"):
-    cost.planned_hours(str(path), eight)
-  path.write_text('{"topology": "v5e:4x4", "cost": null}')
-  with pytest.raises(ValueError, match="does not fit"):
-    cost.planned_hours(str(path), four)
-
-
-def test_code_that_others_cannot_fetch(tmp_path):
-  here, there = tmp_path / "here", tmp_path / "there"
-
-  def git(*args):
-    subprocess.run(
-      [
-        "git",
-        "-c",
-        "user.name=a",
-        "-c",
-        "user.email=b",
-        "-C",
-        str(here),
-        *args,
-      ],
-      check=True,
-      capture_output=True,
-    )
-
-  here.mkdir()
-  git("init", "-q", "-b", "main")
-  (here / "file").write_text("1")
-  with pytest.raises(ValueError, match="file.*--commit"):
-    revision.pushed_commit(here)
-  git("add", "file")
-  git("commit", "-q", "-m", "one")
-  with pytest.raises(ValueError, match="is not pushed.*--commit"):
-    revision.pushed_commit(here)
-  subprocess.run(["git", "init", "-q", "--bare", str(there)], check=True)
-  git("remote", "add", "origin", str(there))
-  git("push", "-q", "origin", "main")
-  commit = revision.pushed_commit(here)
-  assert re.fullmatch("[0-9a-f]{40}", commit)
-  assert revision.named_commit("main", here) == commit
-  with pytest.raises(ValueError, match="rev-parse"):
-    revision.named_commit("nothing", here)
-  revision.check_file("file", commit, here)
-  revision.check_file("other", "0" * 40, here)  # Only there, perhaps.
-  with pytest.raises(ValueError, match=f"other is not in commit {commit[:12]}"):
-    revision.check_file("other", commit, here)
-  with pytest.raises(ValueError, match="path in the repository"):
-    revision.check_file(str(here / "file"), commit, here)
-  assert revision.repository(here) == str(there)
-  for url in (
-    "git@host.com:me/code.git",
-    "https://me:secret@host.com/me/code.git",
-  ):
-    git("remote", "set-url", "origin", url)
-    assert revision.repository(here) == "https://host.com/me/code.git"
 
 
 def test_command_shows_the_cost_and_waits_for_yes(server, bucket, cloud):

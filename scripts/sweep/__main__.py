@@ -21,13 +21,15 @@ from ml_collections import config_flags
 from experiments import cli
 from scripts.sweep import actions
 from scripts.sweep import points as points_lib
+from scripts.sweep import rented
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "A file of configs/ with a sweep().", lock_config=True
 )
 _ROOT = flags.DEFINE_string("root", None, "Folder or bucket of the sweep.")
 flags.mark_flags_as_required(["config", "root"])
-flags.adopt_module_key_flags(actions)  # for --help
+for _module in (actions, rented):  # for --help
+  flags.adopt_module_key_flags(_module)
 
 
 def main(argv):
