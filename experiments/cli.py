@@ -3,16 +3,22 @@
 
 A mistake of the user's (ValueError, OSError, ImportError where it is looked
 for; any bad flag) is one message on stderr and exit code 2. A diverged run is
-one and exit code 1. Everything else is a bug: a traceback.
+one and exit code 1. A run that was preempted and saved ends with code 75; the
+same command goes on. Everything else is a bug: a traceback.
 """
 
 import contextlib
+import os
+import pathlib
 import sys
 
 from absl import app
 from absl import flags
 from absl import logging
 import jax
+
+# EX_TEMPFAIL of sysexits.h: a temporary failure, try again.
+EXIT_PREEMPTED = 75
 
 
 def _parse(argv):
@@ -50,6 +56,15 @@ def user_errors():
     sys.exit(2)
 
 
+def _keep_compiled_programs():
+  """What took long to compile is compiled once a machine, not once a run."""
+  # The flag and the variable of JAX come first; an empty one is for never.
+  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    if jax.config.jax_compilation_cache_dir is None:
+      cache = pathlib.Path.home() / ".cache" / "simple_diffusion" / "xla"
+      jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
 def run(main):
   """Parses absl and JAX flags, then runs main(argv).
 
@@ -59,6 +74,7 @@ def run(main):
   logging.set_verbosity(logging.WARNING)
 
   def main_or_message(argv):
+    _keep_compiled_programs()
     try:
       main(argv)
     except FloatingPointError as error:  # A diverged run is no bug of ours.

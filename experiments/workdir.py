@@ -36,15 +36,23 @@ def _flatten(tree, prefix=""):
       yield f"{prefix}{key}", value
 
 
-def _is_mutable(key):
-  return any(key == name or key.startswith(name + ".") for name in MUTABLE)
+def _immutable(tree, prefix=""):
+  """The tree without the settings that may change."""
+  kept = {k: v for k, v in tree.items() if prefix + k not in MUTABLE}
+  return {
+    k: _immutable(v, f"{prefix}{k}.") if isinstance(v, dict) else v
+    for k, v in kept.items()
+  }
 
 
-def _differences(old, new):
+def differences(old: dict, new: dict, *, there: str, here: str) -> list[str]:
+  """What differs between two trees of plain values, each in one phrase."""
   old, new = dict(_flatten(old)), dict(_flatten(new))
-  for key in sorted(old.keys() | new.keys()):
-    if old.get(key) != new.get(key) and not _is_mutable(key):
-      yield f"config.{key} is {old.get(key)!r} there, {new.get(key)!r} here"
+  return [
+    f"{key} is {old.get(key)!r} {there}, {new.get(key)!r} {here}"
+    for key in sorted(old.keys() | new.keys())
+    if old.get(key) != new.get(key)
+  ]
 
 
 def write_json(path: pathlib.Path, content) -> None:
@@ -84,10 +92,16 @@ def check(workdir: str, config: ml_collections.ConfigDict) -> pathlib.Path:
       )
   else:
     old = json.loads((path / "config.json").read_text())
-    if differences := list(_differences(old, as_json(config))):
+    changed = differences(
+      {"config": _immutable(old)},
+      {"config": _immutable(as_json(config))},
+      there="there",
+      here="here",
+    )
+    if changed:
       raise ValueError(
         f"--workdir={workdir} holds a run of another config: "
-        f"{'; '.join(differences)}. Use another --workdir, or the same config"
+        f"{'; '.join(changed)}. Use another --workdir, or the same config"
       )
   return path
 
