@@ -184,12 +184,14 @@ def read(program: hlo.Program, num_devices: int) -> list[Collective]:
     opcode = place.instruction.opcode.removesuffix("-start")
     if opcode not in KINDS:
       continue
-    channel = place.instruction.attribute(r"channel_id=(\d+)")
-    if place.in_fusion and channel:
-      # Start, steps and end of an async collective repeat it in their fusions.
-      if (opcode, channel) in seen:
+    # Start, steps and end of an async collective repeat it in their fusions,
+    # and are one chain. A channel alone may be of several collectives.
+    chain = place.instruction.attribute(r'chain_id="(\d+)"')
+    if place.in_fusion and chain:
+      channel = place.instruction.attribute(r"channel_id=(\d+)")
+      if (chain, channel) in seen:
         continue
-      seen.add((opcode, channel))
+      seen.add((chain, channel))
     kind = opcode
     if opcode == "all-reduce" and _is_reduce_scatter(place):
       kind = "reduce-scatter"

@@ -121,6 +121,13 @@ def _links_share(group, mesh, chip) -> float:
   return max(1, axes) / chip.ici_axes
 
 
+def _parts(collective, mesh) -> int:
+  """In how many parts the array is split."""
+  if collective.kind == "collective-permute":  # pairs along fsdp
+    return mesh.shape["fsdp"]
+  return len(collective.group)
+
+
 def summarise_collectives(found, programs, chip, results) -> dict:
   """Totals by kind and axes, and what is of neither parameters nor results.
 
@@ -162,7 +169,7 @@ def summarise_collectives(found, programs, chip, results) -> dict:
         source=c.source,
       )
       for array in c.arrays
-      if not collectives.is_of_parameters(array, shapes, len(c.group))
+      if not collectives.is_of_parameters(array, shapes, _parts(c, mesh))
     ]
   others.sort(key=lambda row: -row["bytes"])
   return {
@@ -185,16 +192,19 @@ def _memory(compiled) -> dict:
 
 
 def _too_large(message: str) -> dict:
-  """The numbers of the compiler's message: how much is needed, of what."""
-
-  def size(pattern):
-    match = re.search(pattern + r"\s*\(?([\d.]+)([BKMGT])", message)
-    return match and round(float(match[1]) * 2 ** _UNITS[match[2]])
-
+  """The numbers of the compiler's message: how much is needed."""
+  match = re.search(
+    r"\(([\d.]+)([BKMGT])\) exceeds available HBM"
+    r"|Used ([\d.]+)([BKMGT]) of [\d.]+[BKMGT] hbm",
+    message,
+  )
+  needed = None
+  if match:
+    size, unit = (group for group in match.groups() if group)
+    needed = round(float(size) * 2 ** _UNITS[unit])
   return {
     "error": "memory",
-    "needed": size(r"(?:required for HLO temporaries|Used|Total hbm usage >=)"),
-    "usable": size(r"exceeds available HBM|of"),
+    "needed": needed,
     "message": " ".join(message.split())[:400],
   }
 

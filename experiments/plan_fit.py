@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What would make a training step fit: fsdp, rematerialisation, accumulation.
 
-Candidates are tried by compiling them, cheapest first: more fsdp costs
-interconnect, "dots" repeats only what is cheap, accumulation gathers the
-parameters again for each part, "all" repeats the forward pass.
+Candidates are tried by compiling them, cheapest first: more fsdp, if the state
+needs it; "dots", which repeats only what is cheap; accumulation, which gathers
+the parameters again for each part; "all", which repeats the forward pass.
 """
 
 from collections.abc import Callable
 from collections.abc import Iterator
 import copy
 
+POLICIES = ("none", "dots", "all")  # from the least to the most recomputation
 STATE_SHARE = 0.5  # of the memory that parameters, EMA and moments may take
 
 
@@ -62,16 +63,21 @@ def candidates(
     yield split
   now = config["train"]["accum_steps"]
   local = config["train"]["batch_size"] // num_devices
-  accums = [n for n in (2, 4, 8, 16, 32, 64) if n > now and local % n == 0]
-  policies = ["none", "dots", "all"]
+  accums = [now]
+  accums += [n for n in (2, 4, 8, 16, 32, 64) if n > now and local % n == 0]
   remat = config["model"]["remat"]
-  stronger = policies[policies.index(remat) + 1 :]
-  for policy in [remat, *stronger]:
-    policy_change = {} if policy == remat else {"model.remat": policy}
-    if policy_change:
-      yield {**split, **policy_change}
-    for accum in accums[:2] if policy != "all" else accums:
-      yield {**split, **policy_change, "train.accum_steps": accum}
+  stronger = POLICIES[POLICIES.index(remat) + 1 :]
+  mild = [policy for policy in [remat, *stronger] if policy != "all"]
+  pairs = [(policy, accum) for accum in accums[:3] for policy in mild]
+  pairs += [("all", accum) for accum in accums]
+  for policy, accum in pairs:
+    overrides = dict(split)
+    if policy != remat:
+      overrides["model.remat"] = policy
+    if accum != now:
+      overrides["train.accum_steps"] = accum
+    if overrides not in ({}, split):
+      yield overrides
 
 
 def _temporaries(outcome) -> int:
@@ -82,18 +88,16 @@ def _temporaries(outcome) -> int:
 
 
 def _hopeless(overrides, tried, usable) -> bool:
-  """Whether a try with the same remat and less accumulation needed too much.
+  """Whether a try that differs only in less accumulation needed too much.
 
   Temporaries shrink at most in proportion to accumulation.
   """
-  accum = overrides.get("train.accum_steps", 1)
+  name = "train.accum_steps"
   for other, outcome in tried:
-    earlier = other.get("train.accum_steps", 1)
-    rest = {k: v for k, v in overrides.items() if k != "train.accum_steps"}
-    other_rest = {k: v for k, v in other.items() if k != "train.accum_steps"}
-    if rest == other_rest and earlier < accum:
-      if _temporaries(outcome) * earlier / accum > usable:
-        return True
+    same = (overrides | {name: 0}) == (other | {name: 0})
+    shrinks = other[name] / overrides[name]
+    if same and _temporaries(outcome) * shrinks > usable:
+      return True
   return False
 
 
@@ -125,17 +129,18 @@ def search(
   state = sum(
     first["device_bytes"][k] for k in ("parameters", "ema", "optimizer")
   )
-  tried, report = [({}, first)], []
+  now = {"train.accum_steps": config["train"]["accum_steps"]}
+  tried, report = [(now, first)], []
   options = candidates(
     config, num_devices=num_devices, state_bytes=state, usable=usable
   )
   for overrides in options:
-    if _hopeless(overrides, tried, usable):
+    if _hopeless(now | overrides, tried, usable):
       continue
     if len(report) == max_tries:
       break
     outcome = compile_step(changed(config, overrides))
-    tried.append((overrides, outcome))
+    tried.append((now | overrides, outcome))
     peak = outcome["memory"]["peak"] if "memory" in outcome else None
     fits = peak is not None and peak <= (1 - least_spare) * usable
     report.append(

@@ -80,17 +80,16 @@ def fsdp_traffic(answer: dict, *, dtype_bytes: int, accum_steps: int) -> dict:
 
   Least: each part of the batch gathers every split parameter for the forward
   and for the backward pass, and scatters its gradient, in the dtype of the
-  computation. What is moved counts every all-gather, reduce-scatter and, twice,
-  all-reduce along fsdp.
+  computation. What is moved counts every collective along fsdp, an all-reduce
+  twice.
 
   Returns:
     bytes, textbook_bytes, and their ratio; None without fsdp.
   """
   if answer["mesh"]["fsdp"] == 1:
     return {"bytes": 0, "textbook_bytes": 0, "ratio": None}
-  weights = {"all-gather": 1, "reduce-scatter": 1, "all-reduce": 2}
   moved = sum(
-    weights.get(row["kind"], 0) * row["bytes"]
+    row["bytes"] * (1 + (row["kind"] == "all-reduce"))
     for row in answer["collectives"]["by_kind"]
     if "fsdp" in row["axes"].split(",")
   )
