@@ -27,7 +27,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 NUM_STEPS = 4
 
 # Ends as the words of plan.txt say, one a start: an exit code, "step" for one
-# more checkpoint and exit code 75, or "wait" for a SIGTERM or the file `go`.
+# more checkpoint and exit code 75, "term" to die of a SIGTERM, "wait" for a
+# SIGTERM or the file `go`.
 STAND_IN = """
 import os, pathlib, signal, sys, time
 folder = pathlib.Path(sys.argv[1])
@@ -50,6 +51,9 @@ word = plan[min(number, len(plan) - 1)]
 if word == "step":
   (folder / "checkpoints" / str(number + 1)).mkdir(parents=True)
   end(75)
+if word == "term":
+  signal.signal(signal.SIGTERM, signal.SIG_DFL)
+  os.kill(os.getpid(), signal.SIGTERM)
 while word == "wait" and not (folder.parent / "go").exists():
   time.sleep(0.01)
 time.sleep(0.2)
@@ -123,7 +127,7 @@ def wait_for(condition, seconds=30):
 
 
 def test_preempted_points_go_on_and_failed_ones_stop(tmp_path):
-  plan(tmp_path, good="0", twice="75 75 0", bad="3", late="0")
+  plan(tmp_path, good="0", twice="75 term 0", bad="3", late="0")
   names = ["good", "bad", "twice", "late", "new"]
   assert all_states(tmp_path, ["good", "new"]) == ["not started"] * 2
   out = io.StringIO()
@@ -265,12 +269,13 @@ def test_line_of_progress(tmp_path):
   assert line == "1 of 3 done, 1 failed | a: step 2 of 4, loss 0.1235"
 
 
+# Seeds would be compiled into the programs; this is not.
 CONFIG = """
 from configs import digits
 from configs import points
 get_config = digits.get_config
 def sweep():
-  return points.over("train.seed", (0, 1))
+  return points.over("data.num_threads", (1, 2))
 """
 
 TINY = (
@@ -290,12 +295,15 @@ TINY = (
 )
 
 
-def test_trains_stops_goes_on_and_tabulates(tmp_path):
+def test_trains_stops_goes_on_and_tabulates(tmp_path, tmp_path_factory):
   """The command itself, and the real training, stopped by a real SIGTERM."""
   (tmp_path / "mine.py").write_text(CONFIG)
   root = tmp_path / "root"
   environ = os.environ | {
-    "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
+    # The same network as in test_resume.py.
+    "JAX_COMPILATION_CACHE_DIR": str(
+      tmp_path_factory.getbasetemp() / "compiled"
+    ),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PLATFORMS": "cpu",
     "XLA_FLAGS": "--xla_backend_optimization_level=0",
@@ -316,23 +324,27 @@ def test_trains_stops_goes_on_and_tabulates(tmp_path):
     )
 
   with start("run") as sweep:
-    checkpoint = root / "seed=0" / "checkpoints" / "4"
-    wait_for(checkpoint.exists, seconds=120)
+    checkpoint = root / "num_threads=1" / "checkpoints" / "4"
+    wait_for(
+      lambda: checkpoint.exists() or sweep.poll() is not None, seconds=120
+    )
     sweep.send_signal(signal.SIGTERM)
     out, err = sweep.communicate(timeout=60)
   assert sweep.returncode == 75, out + err
-  assert "seed=0: stopped; the same sweep again goes on" in out
-  assert not (root / "seed=0" / "checkpoints" / "40").exists()
-  assert not (root / "seed=1").exists()
+  assert "num_threads=1: stopped; the same sweep again goes on" in out
+  marker = json.loads((root / "num_threads=1" / "sweep.json").read_text())
+  assert marker["state"] == "preempted" and marker["exit_code"] == 75
+  assert not (root / "num_threads=1" / "checkpoints" / "40").exists()
+  assert not (root / "num_threads=2").exists()
 
-  with start("run", "--parallel=2") as sweep:
+  with start("run") as sweep:  # One after another: the second compiles nothing.
     out, err = sweep.communicate(timeout=180)
   assert sweep.returncode == 0, out + err
-  assert "resuming" in (root / "seed=0" / "log.txt").read_text()
+  assert "resuming" in (root / "num_threads=1" / "log.txt").read_text()
   made = [
     json.loads(line) for line in (root / "sweep.jsonl").read_text().splitlines()
   ]
-  assert [row["point"] for row in made] == ["seed=0", "seed=1"]
+  assert [row["point"] for row in made] == ["num_threads=1", "num_threads=2"]
   for row in made:
     assert row["state"] == "done" and row["step"] == row["total_steps"] == 40
     # Neither gap nor double where it was stopped.

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 
+from experiments import cli
 from scripts.sweep import points as points_lib
 from scripts.sweep import progress
 from scripts.sweep import states
@@ -107,7 +108,7 @@ class Sweep:
         os.killpg(job.process.pid, signal.SIGTERM)
     if self.signals:
       is_term = self.signals[0] == signal.SIGTERM
-      return os.EX_TEMPFAIL if is_term else 128 + signal.SIGINT
+      return cli.EXIT_PREEMPTED if is_term else 128 + signal.SIGINT
     return int(states.FAILED in self.ended.values())
 
   def _loop(self):
@@ -187,7 +188,9 @@ class Sweep:
     code, name = job.process.returncode, job.point.name
     if job.gpu is not None:
       self.free_gpus.append(job.gpu)
-    is_preempted = code == os.EX_TEMPFAIL or (self.signals and code < 0)
+    # A process that was told to stop before it listened dies of SIGTERM.
+    is_preempted = code in (cli.EXIT_PREEMPTED, -signal.SIGTERM)
+    is_preempted |= bool(self.signals) and code < 0
     if code == 0:
       self.ended[name] = states.DONE
       self._mark(job, states.DONE, exit_code=0)
@@ -212,7 +215,7 @@ class Sweep:
       return
     wait_s = min(300.0, self.backoff_s * 2 ** (job.restarts - 1))
     job.not_before = time.monotonic() + wait_s
-    self._mark(job, states.PREEMPTED, exit_code=os.EX_TEMPFAIL)
+    self._mark(job, states.PREEMPTED, exit_code=cli.EXIT_PREEMPTED)
     self.queue.append(job)
     self.report.event(
       f"{job.point.name}: preempted at step {step}, again in {wait_s:g} s"

@@ -5,13 +5,13 @@ The fields are those of https://docs.skypilot.co/en/latest/reference/yaml-spec
 and of the schema in sky/utils/schemas.py there; SkyPilot itself is not needed.
 """
 
-import os
 import pathlib
 import re
 import shlex
 
 import yaml
 
+from experiments import cli
 from scripts.sweep import names
 from scripts.sweep import points as points_lib
 
@@ -66,7 +66,7 @@ def task(
       "strategy": "FAILOVER",
       "max_restarts_on_errors": MAX_RESTARTS_ON_ERRORS,
       # Training that was told to stop, and has saved.
-      "recover_on_exit_codes": [os.EX_TEMPFAIL],
+      "recover_on_exit_codes": [cli.EXIT_PREEMPTED],
     },
   }
   if infra:
