@@ -22,12 +22,12 @@ P = jax.sharding.PartitionSpec
 # How a parameter, and whatever has its path and shape in the EMA and the
 # optimizer's state, is split along fsdp: the first row that fits the end of its
 # path. Axes are counted from the right, because the transformer's blocks are
-# stacked on the left. What no row fits (biases, scales, positions), and what
-# fsdp does not divide (the 3 channels of a stem), is whole.
+# stacked on the left; None is whole. So is what no row fits (biases, scales,
+# positions) and what fsdp does not divide (the 3 channels of a stem).
 RULES = (
   # end of the path   axis
   ("kernel", -2),  # inputs of [in, out] and of [H, W, in, out]
-  ("embedding", -1),  # E of [classes, E]
+  ("embedding", None),  # small, and a split one would move the examples
 )
 
 
@@ -75,7 +75,7 @@ def spec_of(path: str, shape: tuple[int, ...], fsdp: int) -> P:
   """
   for end, axis in RULES:
     if path == end or path.endswith("/" + end):
-      if len(shape) >= -axis and shape[axis] % fsdp == 0:
+      if axis is not None and shape[axis] % fsdp == 0:
         return P(*[None] * (len(shape) + axis), "fsdp")
       break
   return P()
