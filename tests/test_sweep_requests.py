@@ -128,6 +128,29 @@ def test_orders_that_cannot_be(fields, words):
     cloud_tpu.check(order_of(**fields))
 
 
+def test_devices_that_a_point_cannot_use():
+  def with_values(name, **values):
+    overrides = {key.replace("__", "."): v for key, v in values.items()}
+    config = points_lib.parse_config("configs/digits.py", overrides)
+    return points_lib.Point(name, overrides, (), config)
+
+  points = [
+    with_values("good", mesh__fsdp=4),
+    with_values("mesh", mesh__fsdp=3),
+    with_values("batch", train__batch_size=72),
+  ]
+  with pytest.raises(ValueError) as caught:
+    cloud_tpu.check_devices(points, chips.parse_topology("v5e:4x4"))
+  mesh, batch = str(caught.value).splitlines()
+  assert mesh.startswith(
+    "point 2 of 3 (mesh) on v5e:4x4: mesh.data=-1 x mesh.f"
+  )
+  assert batch.startswith(
+    "point 3 of 3 (batch) on v5e:4x4: train.batch_size=72"
+  )
+  cloud_tpu.check_devices(points[:1], chips.parse_topology("v5e:4x4"))
+
+
 def test_cost():
   estimate = dict(
     num_points=3,

@@ -181,7 +181,9 @@ def test_preemption_reaches_the_training(tmp_path):
   assert machine.marker()["state"] == "done"
 
 
-@pytest.mark.parametrize("plan,code", [(["2"], 2), (["134"] * 5, 134)])
+@pytest.mark.parametrize(
+  "plan,code", [(["2"], 2), (["1"] * 2, 1), (["134"] * 5, 134)]
+)
 def test_failures_end_it(tmp_path, plan, code):
   machine = Machine(tmp_path)
   # One more than the plan has would start a training without a word.

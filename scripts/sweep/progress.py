@@ -35,7 +35,8 @@ class Report:
     text = line(self.num_points, ended, running)
     self._clear()
     if self.is_terminal:
-      text = text[: os.get_terminal_size(self.out.fileno()).columns - 1]
+      columns = os.get_terminal_size(self.out.fileno()).columns or 80
+      text = text[: columns - 1]
     end = "" if self.is_terminal else "\n"
     print(text, end=end, file=self.out, flush=True)
 

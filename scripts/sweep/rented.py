@@ -7,7 +7,6 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import checks
 from experiments import chips
 from scripts.sweep import cloud_tpu
 from scripts.sweep import cost
@@ -74,38 +73,24 @@ def on_skypilot(points, root: str) -> int:
 def on_tpu(action: str, points, root: str) -> int:
   """Launches on Cloud TPU, or looks after what was launched."""
   # Who only asks or deletes may have changed files.
-  order = _order(root, with_code=action in ("launch", "watch"))
+  spends = action in ("launch", "watch")
+  order = _order(root, with_code=spends)
   cloud_tpu.check(order)
-  if action in ("launch", "watch"):
-    _check_devices(points, order.topology)
-  if _DRY_RUN.value:
+  if spends:
+    cloud_tpu.check_devices(points, order.topology)
+  if spends and _DRY_RUN.value:
     for point in points:
       print(cloud_tpu.as_json(cloud_tpu.request(order, point)))
       print(f"{cloud_tpu.gcloud_line(order, point)}\n")
     print(_cost(order, points))
     return 0
-  if action in ("launch", "watch"):
+  if spends:
     left = [p for p in points if states.state(root, p) != states.DONE]
     print(_cost(order, left))
     if not _YES.value:
       print("nothing was sent; the same command with --yes spends this")
       return 0
   return _act(action, order, points)
-
-
-def _check_devices(points, topology):
-  """Raises ValueError if batches do not go into the devices."""
-  errors = []
-  for number, point in enumerate(points, 1):
-    try:
-      checks.check_train(point.config, topology.num_devices)
-    except ValueError as error:
-      errors.append(
-        f"point {number} of {len(points)} ({point.name}) on {topology.text}: "
-        f"{error}"
-      )
-  if errors:
-    raise ValueError("\n".join(errors))
 
 
 def _act(action, order, points) -> int:

@@ -111,6 +111,7 @@ cd "$home/code"
 crashes=0
 while true; do
   mark running null
+  SECONDS=0
   # Quoted by shlex; exec, so that signals reach it and not a shell around it.
   eval "exec $home/venv/bin/python $command" &
   training=$!
@@ -127,7 +128,7 @@ while true; do
   echo "-- $(date -u +%FT%TZ) worker $worker: exit code $code"
   case $code in
     0) mark done 0 ;;
-    1 | 2) mark failed $code ;; # diverged, or the user's mistake
+    2) mark failed 2 ;; # the user's mistake
     75)
       mark preempted 75
       upload_log
@@ -135,8 +136,11 @@ while true; do
       sleep "$pause"
       continue
       ;;
-    *) # Another worker went away, or memory ran out.
-      crashes=$((crashes + 1))
+    *)
+      # Another worker went away, or memory ran out: five times in a row. Code 1
+      # may be that, too, but also a run that diverges: twice.
+      [ $SECONDS -gt 1800 ] && crashes=0
+      crashes=$((crashes + (code == 1 ? 3 : 1)))
       if [ $crashes -lt 5 ]; then
         mark preempted $code
         upload_log
