@@ -27,8 +27,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 NUM_STEPS = 4
 
 # Ends as the words of plan.txt say, one a start: an exit code, "step" for one
-# more checkpoint and exit code 75, "term" to die of a SIGTERM, "wait" for a
-# SIGTERM or the file `go`.
+# more checkpoint and exit code 75, "nothing" for exit code 0 without any, "term"
+# to die of a SIGTERM, "wait" for a SIGTERM or the file `go`.
 STAND_IN = """
 import os, pathlib, signal, sys, time
 folder = pathlib.Path(sys.argv[1])
@@ -51,6 +51,8 @@ word = plan[min(number, len(plan) - 1)]
 if word == "step":
   (folder / "checkpoints" / str(number + 1)).mkdir(parents=True)
   end(75)
+if word == "nothing":
+  end(0)
 if word == "term":
   signal.signal(signal.SIGTERM, signal.SIG_DFL)
   os.kill(os.getpid(), signal.SIGTERM)
@@ -151,6 +153,14 @@ def test_preempted_points_go_on_and_failed_ones_stop(tmp_path):
   longer = ml_collections.ConfigDict({"train": {"total_steps": 9}})
   point = points_lib.Point("good", {}, (), longer)
   assert states.state(str(tmp_path), point) == "preempted"
+
+
+def test_done_means_that_there_is_something(tmp_path):
+  plan(tmp_path, a="nothing")
+  out = io.StringIO()
+  assert sweep_of(tmp_path, ["a"], out=out).run() == 1
+  assert "a: failed, exit code 0 at step 0 of 4" in out.getvalue()
+  assert all_states(tmp_path, ["a"]) == ["failed"]
 
 
 def test_restarts_without_progress_have_a_limit(tmp_path):

@@ -191,7 +191,10 @@ class Sweep:
     # A process that was told to stop before it listened dies of SIGTERM.
     is_preempted = code in (cli.EXIT_PREEMPTED, -signal.SIGTERM)
     is_preempted |= bool(self.signals) and code < 0
-    if code == 0:
+    step = states.newest_step(job.folder)
+    if code == 0 and step < job.point.total_steps:
+      self._fail(job, f"exit code 0 at step {step} of {job.point.total_steps}")
+    elif code == 0:
       self.ended[name] = states.DONE
       self._mark(job, states.DONE, exit_code=0)
       self.report.event(f"{name}: done")
