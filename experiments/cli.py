@@ -4,10 +4,12 @@
 A mistake of the user's (ValueError, OSError, ImportError where it is looked
 for; any bad flag) is one message on stderr and exit code 2. A diverged run is
 one and exit code 1. A run that was preempted and saved ends with code 75; the
-same command goes on. Everything else is a bug: a traceback.
+same command goes on. Ctrl-C ends at once, with code 130. Everything else is a
+bug: a traceback.
 """
 
 import contextlib
+import functools
 import os
 import pathlib
 import sys
@@ -21,7 +23,7 @@ import jax
 EXIT_PREEMPTED = 75
 
 
-def _parse(argv):
+def _parse(argv, on_bad_flags):
   try:
     rest = flags.FLAGS(argv)
     if "config" in flags.FLAGS:
@@ -31,7 +33,10 @@ def _parse(argv):
   # ml_collections raises these for a key that a locked config does not have,
   # and what a config raises when it does not know its argument.
   except (flags.Error, AttributeError, OSError, ValueError) as error:
-    sys.stderr.write(f"error: {_innermost(error)}\n")
+    message = _innermost(error)
+    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.flush()
+    on_bad_flags(message)
     sys.exit(2)
 
 
@@ -59,16 +64,26 @@ def user_errors():
 def _keep_compiled_programs():
   """What took long to compile is compiled once a machine, not once a run."""
   # The flag and the variable of JAX come first; an empty one is for never.
-  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    if jax.config.jax_compilation_cache_dir is None:
-      cache = pathlib.Path.home() / ".cache" / "simple_diffusion" / "xla"
-      jax.config.update("jax_compilation_cache_dir", str(cache))
+  if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+    return
+  if jax.config.jax_compilation_cache_dir is not None:
+    return
+  cache = pathlib.Path("~/.cache/simple_diffusion/xla").expanduser()
+  try:
+    cache.mkdir(parents=True, exist_ok=True)
+  except OSError:  # A home that can't be written to.
+    return
+  jax.config.update("jax_compilation_cache_dir", str(cache))
 
 
-def run(main):
+def run(main, on_bad_flags=lambda message: None):
   """Parses absl and JAX flags, then runs main(argv).
 
   Libraries log at level info by the page: they are heard with --verbosity=0.
+
+  Args:
+    main: main(argv).
+    on_bad_flags: called with the message before bad flags end the program.
   """
   jax.config.config_with_absl()
   logging.set_verbosity(logging.WARNING)
@@ -80,5 +95,9 @@ def run(main):
     except FloatingPointError as error:  # A diverged run is no bug of ours.
       sys.stderr.write(f"error: {error}\n")
       sys.exit(1)
+    except KeyboardInterrupt:
+      sys.stderr.write("interrupted\n")
+      sys.exit(130)  # 128 + SIGINT, as shells have it
 
-  app.run(main_or_message, flags_parser=_parse)
+  parse = functools.partial(_parse, on_bad_flags=on_bad_flags)
+  app.run(main_or_message, flags_parser=parse)

@@ -4,9 +4,10 @@
 On one machine the kernel keeps the lock, and drops it with the process however
 that dies. Between machines that share a folder locks may not reach; there a
 sign of life counts, lock.json, rewritten every few seconds. It is watched for
-change, never compared with a clock.
+change, never compared with a clock. Programs that only read do not ask.
 """
 
+from collections.abc import Callable
 import contextlib
 import datetime
 import fcntl
@@ -17,27 +18,79 @@ import platform
 import sys
 import threading
 import time
+from typing import NamedTuple
 
 from experiments import workdir as workdir_lib
 
+FILE = "lock.json"
 BEAT_S = 10.0  # between signs of life
 WATCH_S = 45.0  # without one: dead
+SETTLE_S = 10.0  # until another machine sees a new file
+
+
+class Lock(NamedTuple):
+  """A held folder.
+
+  Attributes:
+    owner: who holds it, as in lock.json: host, machine, pid, since.
+    release: release() lets it go; for an end without the usual farewell.
+  """
+
+  owner: dict
+  release: Callable
 
 
 def _read(path):
+  """Who holds the folder, with the number of the beat; None for nobody."""
   try:
     return json.loads(path.read_text())
   except (OSError, ValueError):
     return None
 
 
-def _refuse(workdir, holder):
-  who = "another job"
-  if holder:
-    who = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+def owner_of(workdir: pathlib.Path) -> dict | None:
+  """Who holds the folder, None for nobody."""
+  content = _read(workdir / FILE)
+  return content and {k: v for k, v in content.items() if k != "beat"}
+
+
+def require_owner(workdir: pathlib.Path, owner: dict) -> None:
+  """Raises ValueError unless this is the folder that `owner` holds."""
+  until = time.monotonic() + SETTLE_S
+  while owner_of(workdir) != owner:
+    if time.monotonic() > until:
+      raise ValueError(
+        f"--workdir={workdir} is not the folder that process 0 has; it must be "
+        "on a file system that all processes share"
+      )
+    time.sleep(0.1)
+
+
+def _me() -> dict:
+  """This process. Machines may share a name, but not a boot of the kernel."""
+  try:
+    machine = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text()
+  except OSError:  # not Linux
+    machine = platform.node()
+  now = datetime.datetime.now().astimezone()
+  return {
+    "host": platform.node(),
+    "machine": machine.strip(),
+    "pid": os.getpid(),
+    "since": now.isoformat(timespec="seconds"),
+  }
+
+
+def _name(owner):
+  if owner is None:
+    return "another job"
+  return f"process {owner['pid']} on {owner['host']} since {owner['since']}"
+
+
+def _refuse(workdir):
   raise ValueError(
-    f"--workdir={workdir} is in use by {who}; wait for it, stop it, or use "
-    "another --workdir"
+    f"--workdir={workdir} is in use by {_name(owner_of(workdir))}; wait for "
+    "it, stop it, or use another --workdir"
   )
 
 
@@ -52,10 +105,10 @@ def _flock(folder) -> bool:
   return True
 
 
-def _wait_for_death(workdir, path, holder):
+def _wait_for_death(workdir, path, last):
   sys.stderr.write(
-    f"{workdir} was in use on {holder['host']}; watching for "
-    f"{WATCH_S:.0f} seconds whether it still is\n"
+    f"{workdir} is in use by {_name(last)}, or was: watching for a sign of "
+    f"life for {WATCH_S:.0f} seconds\n"
   )
   until = time.monotonic() + WATCH_S
   while time.monotonic() < until:
@@ -63,54 +116,70 @@ def _wait_for_death(workdir, path, holder):
     now = _read(path)
     if now is None:
       return  # It has ended.
-    if now != holder:
-      _refuse(workdir, now)
+    if now != last:
+      _refuse(workdir)
+  sys.stderr.write(f"no sign of life: {workdir} is taken over\n")
+
+
+def _take(workdir, path, me):
+  path.unlink(missing_ok=True)
+  try:
+    with open(path, "x") as file:
+      json.dump(me | {"beat": 0}, file)
+  except FileExistsError:  # Somebody was faster.
+    _refuse(workdir)
+
+
+def _end(workdir, owner):
+  """Two must not write, and a thread can't stop the others otherwise."""
+  sys.stderr.write(
+    f"error: --workdir={workdir} was taken over by {_name(owner)}, which saw "
+    "no sign of life of this job; it ends here\n"
+  )
+  sys.stderr.flush()
+  os._exit(2)
 
 
 @contextlib.contextmanager
 def hold(workdir: pathlib.Path):
-  """Holds the folder; yields release(), for an end without a farewell.
+  """Holds the folder; yields a `Lock`.
 
   Raises:
     ValueError: if another job holds it; names it.
   """
-  path = workdir / "lock.json"
+  path, me = workdir / FILE, _me()
   folder = os.open(workdir, os.O_RDONLY)
   try:
     try:
       is_locked = _flock(folder)
     except BlockingIOError:
-      _refuse(workdir, _read(path))
-    here = platform.node()
-    holder = _read(path)
-    if holder and not (is_locked and holder["host"] == here):
-      _wait_for_death(workdir, path, holder)
-    me = {
-      "host": here,
-      "pid": os.getpid(),
-      "since": datetime.datetime.now().isoformat(timespec="seconds"),
-    }
+      _refuse(workdir)
+    last = _read(path)
+    if last and not (is_locked and last["machine"] == me["machine"]):
+      _wait_for_death(workdir, path, last)
+    _take(workdir, path, me)
     ended = threading.Event()
 
     def beat():
       count = 0
-      while not ended.is_set():
+      while not ended.wait(BEAT_S):
+        if owner_of(workdir) not in (me, None):
+          _end(workdir, owner_of(workdir))
+        count += 1
         with contextlib.suppress(OSError):  # Of a moment, on a network.
           workdir_lib.write_json(path, me | {"beat": count})
-        count += 1
-        ended.wait(BEAT_S)
 
-    workdir_lib.write_json(path, me | {"beat": -1})
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
 
     def release():
       ended.set()
       thread.join()
-      path.unlink(missing_ok=True)
+      if owner_of(workdir) == me:
+        path.unlink(missing_ok=True)
 
     try:
-      yield release
+      yield Lock(me, release)
     finally:
       release()
   finally:

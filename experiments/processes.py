@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run in several processes: how they start, and how they stay together.
+"""One run in several processes: how they start, and how they end together.
 
 Each process of a pod runs the same command. They agree before anything is
 compiled: on the config, and on whether all of them can start. A mistake in one
@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import sys
+import traceback
 
 from absl import flags
 import jax
@@ -30,6 +31,10 @@ _ADDRESS = flags.DEFINE_string(
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many.", 1)
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which is this.", 0)
+_JOIN_TIMEOUT = flags.DEFINE_integer(
+  "join_timeout_s", 300, "How long to wait for the other processes to start.", 1
+)
+_FLAGS = (_DISTRIBUTED, _ADDRESS, _NUM_PROCESSES, _PROCESS_ID, _JOIN_TIMEOUT)
 
 
 def initialize() -> None:
@@ -45,23 +50,76 @@ def initialize() -> None:
         "--coordinator_address, --num_processes and --process_id go together, "
         "with --distributed"
       )
-    if not where[2] < where[1]:
+    address, num_processes, process_id = where
+    if not process_id < num_processes:
       raise ValueError(
-        f"--process_id={where[2]} must be below --num_processes={where[1]}"
+        f"--process_id={process_id} must be below "
+        f"--num_processes={num_processes}"
       )
+    if not address.rpartition(":")[2].isdigit():
+      raise ValueError(f"--coordinator_address={address} must be host:port")
   if not _DISTRIBUTED.value:
     return
   # Devices of CPUs talk through gloo; those of TPUs and GPUs do not ask.
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
   try:
-    jax.distributed.initialize(*where)
+    jax.distributed.initialize(
+      *where, initialization_timeout=_JOIN_TIMEOUT.value
+    )
   except Exception as error:  # JAX, gRPC and XLA raise many kinds.
     reason = str(error).strip().splitlines()[0][:200]
     raise ValueError(
-      f"--distributed: the other processes were not found ({reason}); give all "
-      "of them --coordinator_address=<host of process 0>:<port>, "
-      "--num_processes and --process_id"
+      f"--distributed: the other processes were not found ({reason}); start "
+      "all of them within --join_timeout_s, with the same "
+      "--coordinator_address=<host of process 0>:<port> and --num_processes, "
+      "and --process_id 0, 1, ..."
     ) from error
+
+
+def tell_of_bad_flags(message: str) -> None:
+  """Tells the others, who are at their first `same_fate`, why this one ends."""
+  mine = flags.FlagValues()
+  for holder in _FLAGS:
+    mine[holder.name] = flags.FLAGS[holder.name]
+  try:
+    mine(sys.argv, known_only=True)
+    flags.FLAGS.mark_as_parsed()
+    initialize()
+  except (flags.Error, ValueError):
+    return  # The message that there is already comes first.
+  gather_text(message)
+  leave()
+
+
+def leave() -> None:
+  """Waits for the others to come to their end, too."""
+  if jax.process_count() > 1:
+    jax.distributed.shutdown()
+
+
+@contextlib.contextmanager
+def joined():
+  """A run as one of its processes, or the only one.
+
+  They end together, by an agreed exit or by the same error. One that fails
+  alone does not wait for the others: that it is gone ends them.
+
+  Raises:
+    ValueError: see `initialize`.
+  """
+  initialize()
+  try:
+    yield
+  except (SystemExit, FloatingPointError):
+    leave()
+    raise
+  except BaseException:
+    if jax.process_count() > 1:
+      traceback.print_exc()
+      sys.stderr.flush()
+      os._exit(1)
+    raise
+  leave()
 
 
 def is_first() -> bool:
@@ -84,14 +142,14 @@ def gather_text(text: str) -> list[str]:
   ]
 
 
-def require_same(config) -> None:
-  """Raises ValueError in every process if their configs or code differ."""
-  mine = {
-    "config": workdir_lib.as_json(config),
-    "git commit": workdir_lib.git_sha(),
-    "jax": jax.__version__,
-  }
-  text = json.dumps(mine, sort_keys=True)
+def of_first(value):
+  """Process 0's plain value, in every process."""
+  return json.loads(gather_text(json.dumps(value))[0])
+
+
+def require_same(**values) -> None:
+  """Raises ValueError in every process if plain values differ between them."""
+  text = json.dumps(values, sort_keys=True)
   digests = gather_text(hashlib.sha256(text.encode()).hexdigest())
   if len(set(digests)) == 1:
     return

@@ -4,14 +4,15 @@
   python -m experiments.train --config=configs/digits.py --workdir=runs/digits
 
 The workdir then holds config.json, environment.json, metrics.jsonl (the
-record), tensorboard/, samples/ and checkpoints/.
+record), tensorboard/, samples/ and checkpoints/; while a job runs, lock.json.
+
+With --distributed it is one of several processes that train one network; the
+workdir must be a folder of all of them. SIGTERM saves and ends with code 75;
+so does a preempted machine. Ctrl-C ends without saving.
 """
 
 import contextlib
 import functools
-import os
-import sys
-import threading
 
 from absl import flags
 import jax
@@ -48,11 +49,24 @@ _PROFILE_STEPS = flags.DEFINE_integer(
 flags.mark_flags_as_required(["config", "workdir"])
 
 
+def agree(config):
+  """Ends all processes if one has wrong flags, or others than the first."""
+  with processes.same_fate():
+    pass  # Whoever's flags are wrong says so here.
+  with processes.same_fate():
+    processes.require_same(
+      config=workdir_lib.as_json(config),
+      git_commit=workdir_lib.git_sha(),
+      jax=jax.__version__,
+      profile_steps=_PROFILE_STEPS.value,
+    )
+
+
 def prepare(config, workdir):
   """Everything that the user can get wrong, before anything is compiled.
 
   Returns:
-    The run's folder, the stream of batches, and the programs.
+    The run's folder, the stream of this process's batches, and the programs.
   """
   source = data.make_source(
     name=config.data.name,
@@ -69,7 +83,8 @@ def prepare(config, workdir):
   mesh = sharding.make_mesh(**config.mesh)
   checks.check_train(config, mesh.size)
   path = workdir_lib.check(workdir, config)
-  stream = build.make_stream(config, source)
+  rows = sharding.local_rows(sharding.by_example(mesh), config.train.batch_size)
+  stream = build.make_stream(config, source, rows)
   programs = programs_lib.make_programs(config, mesh)
   checks.trace(programs, config.train.num_samples)
   _ = stream[0]  # Reading finds a broken image.
@@ -77,21 +92,15 @@ def prepare(config, workdir):
 
 
 def claim(path, config, stack):
-  """Locks the run's folder for this job; returns how to let it go at once.
-
-  Process 0 does; the others see that theirs is the same folder.
-  """
+  """Process 0 locks the run's folder for this job; returns how to let it go."""
+  owner, release = None, lambda: None
   with processes.same_fate():
-    release = None
     if processes.is_first():
-      release = stack.enter_context(lock.hold(path))
+      owner, release = stack.enter_context(lock.hold(path))
       workdir_lib.claim(path, config)
+  owner = processes.of_first(owner)
   with processes.same_fate():
-    if not (path / "config.json").exists():
-      raise ValueError(
-        f"--workdir={path} is not the folder that process 0 has; it must be on "
-        "a file system that all processes share"
-      )
+    lock.require_owner(path, owner)
   return release
 
 
@@ -112,109 +121,125 @@ def make_sample(config, programs):
   return sample
 
 
-def main(_):
-  with cli.user_errors():
-    processes.initialize()
-  config = _CONFIG.value
+def restore(manager, programs):
+  """The newest checkpoint's state and step; (None, 0) if there is none."""
+  with processes.same_fate():
+    step = manager.latest_step() or 0
+    processes.require_same(newest_checkpoint=step)
+  with processes.same_fate():
+    if step:
+      return checkpoints.restore(manager, step, programs.state), step
+  return None, 0
+
+
+def train(config, workdir, stack):
+  """Trains until the end, or until the run is preempted."""
   t = config.train
+  watch = stack.enter_context(preemption.watch())
+  agree(config)
+  with processes.same_fate():
+    path, stream, programs = prepare(config, workdir)
+  watch.last_words.append(claim(path, config, stack))
   say = print if processes.is_first() else lambda text: None
+  say(sizes.size_table(programs.network, build.image_shape(config)))
+  manager = checkpoints.open_manager(path, keep=t.keep_checkpoints)
+  stack.enter_context(manager)
+  watch.last_words.append(manager.wait_until_finished)
+
+  # -- State: new, or that of the newest checkpoint ---------------------------
+  state, start_step = restore(manager, programs)
+  if state is None:
+    state = programs.init()
+  else:
+    say(f"resuming {path} from step {start_step}")
+
+  # -- What the loop writes ---------------------------------------------------
+  sample = make_sample(config, programs)
+
+  def grid_path(step):
+    return path / "samples" / f"step_{step:08d}.png"
+
+  def is_grid_due(step):
+    return step % t.sample_every_steps == 0 or step == t.total_steps
+
+  def save_grid(step, state):
+    grid = sample(state.ema_params)
+    if processes.is_first():
+      grids.save_grid(grid_path(step), grid, num_columns=10)
+
+  if start_step and is_grid_due(start_step):
+    # The run may have ended between checkpoint and grid.
+    if not processes.of_first(grid_path(start_step).exists()):
+      save_grid(start_step, state)
+  log = stack.enter_context(
+    windows.open_windows(
+      path, start_step=start_step, is_writer=processes.is_first()
+    )
+  )
+  progress = stack.enter_context(
+    tqdm.tqdm(
+      total=t.total_steps,
+      initial=start_step,
+      unit="step",
+      dynamic_ncols=True,
+      disable=not processes.is_first(),
+    )
+  )
+  profile = stack.enter_context(
+    profiles.of_steps(
+      path / "profile",
+      first_step=start_step + t.log_every_steps + 1,
+      num_steps=_PROFILE_STEPS.value,
+      is_writer=processes.is_first(),
+    )
+  )
+
+  # -- The loop ---------------------------------------------------------------
+  by_example = sharding.by_example(programs.mesh)
+  batches = data.iterate(
+    stream, start_step=start_step, num_threads=config.data.num_threads
+  )
+  for step in range(start_step + 1, t.total_steps + 1):
+    profile(step, state)
+    with log.waiting_for_data(), processes.own_fate():
+      batch = next(batches)  # a broken or too small image is met here
+    batch = sharding.to_devices(batch, by_example)
+    state, metrics = programs.train_step(state, batch)
+    watch.unsaved.set()
+    log.add(step, metrics)
+    progress.update()
+
+    is_last = step == t.total_steps
+    if step % t.log_every_steps == 0 or is_last:
+      if loss := log.end_window():
+        progress.set_postfix(loss=f"{loss:.4f}")
+    preempted = watch.is_due(step)
+    is_due = step % t.checkpoint_every_steps == 0 or is_grid_due(step)
+    if is_due or preempted:
+      # The record reaches the disk before the checkpoint does: whatever a kill
+      # loses is made again. Grids take long and come after it.
+      log.flush()
+      checkpoints.save(manager, step, state)
+      watch.unsaved.clear()
+    if preempted:
+      manager.wait_until_finished()
+      watch.end(step)
+    if is_grid_due(step):
+      with log.paused():
+        save_grid(step, state)
+  manager.wait_until_finished()
+  if start_step < t.total_steps:
+    say(f"done: {grid_path(t.total_steps)}")
+  else:
+    say(f"done: {path} is at step {start_step} already")
+
+
+def main(_):
   with contextlib.ExitStack() as stack:
-    with processes.same_fate():
-      processes.require_same(config)
-      path, stream, programs = prepare(config, _WORKDIR.value)
-    release = claim(path, config, stack)
-    say(sizes.size_table(programs.network, build.image_shape(config)))
-
-    def end_at_once():
-      sys.stderr.write(
-        "preempted; nothing was lost, the same command resumes\n"
-      )
-      release()
-      os._exit(cli.EXIT_PREEMPTED)
-
-    has_trained = threading.Event()
-    is_preempted = stack.enter_context(
-      preemption.watch(
-        nothing_to_save=lambda: not has_trained.is_set(),
-        end_at_once=end_at_once,
-      )
-    )
-    manager = checkpoints.open_manager(path, keep=t.keep_checkpoints)
-    stack.enter_context(manager)
-
-    # -- State: new, or that of the newest checkpoint -------------------------
-    start_step = manager.latest_step() or 0
-    if start_step:
-      with cli.user_errors():
-        state = checkpoints.restore(manager, start_step, programs.state)
-      say(f"resuming {path} from step {start_step}")
-    else:
-      state = programs.init()
-
-    # -- The loop -------------------------------------------------------------
-    sample = make_sample(config, programs)
-    by_example = sharding.by_example(programs.mesh)
-    batches = data.iterate(
-      stream, start_step=start_step, num_threads=config.data.num_threads
-    )
-    log = stack.enter_context(
-      windows.open_windows(
-        path, start_step=start_step, is_writer=processes.is_first()
-      )
-    )
-    progress = stack.enter_context(
-      tqdm.tqdm(
-        total=t.total_steps,
-        initial=start_step,
-        unit="step",
-        dynamic_ncols=True,
-        disable=not processes.is_first(),
-      )
-    )
-    profile = stack.enter_context(
-      profiles.of_steps(
-        path / "profile",
-        first_step=start_step + t.log_every_steps + 1,
-        num_steps=_PROFILE_STEPS.value,
-      )
-    )
-    newest_grid = None
-    for step in range(start_step + 1, t.total_steps + 1):
-      profile(step, state)
-      with log.waiting_for_data(), processes.own_fate():
-        batch = next(batches)  # a broken or too small image is met here
-      batch = sharding.to_devices(batch, by_example)
-      state, metrics = programs.train_step(state, batch)
-      has_trained.set()
-      log.add(step, metrics)
-      progress.update()
-
-      is_last = step == t.total_steps
-      if step % t.log_every_steps == 0 or is_last:
-        if loss := log.end_window():
-          progress.set_postfix(loss=f"{loss:.4f}")
-      if step % t.sample_every_steps == 0 or is_last:
-        jax.block_until_ready(state)
-        with log.paused():
-          grid = sample(state.ema_params)
-          newest_grid = path / "samples" / f"step_{step:08d}.png"
-          if processes.is_first():
-            grids.save_grid(newest_grid, grid, num_columns=10)
-      preempted = is_preempted(step)
-      if step % t.checkpoint_every_steps == 0 or is_last or preempted:
-        # Record and grid reach the disk before the checkpoint does: whatever a
-        # kill loses is made again.
-        log.flush()
-        checkpoints.save(manager, step, state)
-      if preempted and not is_last:
-        manager.wait_until_finished()
-        sys.stderr.write(
-          f"preempted at step {step}; saved, the same command resumes\n"
-        )
-        sys.exit(cli.EXIT_PREEMPTED)
-    manager.wait_until_finished()
-  say(f"done: {newest_grid or f'{path} is at step {start_step} already'}")
+    with cli.user_errors():
+      stack.enter_context(processes.joined())
+    train(_CONFIG.value, _WORKDIR.value, stack)
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  cli.run(main, on_bad_flags=processes.tell_of_bad_flags)

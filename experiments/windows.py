@@ -2,28 +2,19 @@
 """The metrics of training, averaged over windows of steps.
 
 Nothing here waits for the device until a whole window later: the loop can
-queue steps ahead. A run that ends inside a window keeps what it has of it
-beside its checkpoint, so that the record of a resumed run is the same.
+queue steps ahead. A run that is saved inside a window keeps what it has of it
+beside its checkpoints, so that the record of a resumed run is the same.
 """
 
 import contextlib
 import json
+import os
 import time
 
 import jax
 import numpy as np
 
 from experiments import records
-from experiments import workdir as workdir_lib
-
-
-def first_not_finite(metrics, first_step):
-  """(step, name, value) of the first non-finite metric, or None."""
-  for i in range(len(metrics["loss"])):
-    for name in ("loss", "grad_norm"):
-      if not np.isfinite(metrics[name][i]):
-        return first_step + i, name, metrics[name][i]
-  return None
 
 
 def _stacked(window):
@@ -31,22 +22,40 @@ def _stacked(window):
   return {name: np.stack([m[name] for m in metrics]) for name in metrics[0]}
 
 
+def _require_finite(metrics, first_step):
+  for i in range(len(metrics["loss"])):
+    for name in ("loss", "grad_norm"):
+      if not np.isfinite(metrics[name][i]):
+        raise FloatingPointError(
+          f"{name} is {metrics[name][i]} at step {first_step + i}; the "
+          "parameters were not updated, and checkpoints are from before. Lower "
+          "optim.lr or raise optim.warmup_steps, and start a new workdir"
+        )
+
+
+def _partial(path, step) -> list[dict]:
+  """The metrics of the window that a checkpoint of this step has cut."""
+  found = []
+  if path.exists():
+    for line in path.read_text().splitlines():
+      with contextlib.suppress(json.JSONDecodeError):  # cut by a kill
+        saved = json.loads(line)
+        if saved["step"] == step:
+          found = saved["metrics"]
+  # float32 survives its way through JSON.
+  return [{k: np.float32(v) for k, v in metrics.items()} for metrics in found]
+
+
 class Windows:
   """See `open_windows`."""
 
   def __init__(self, write, path, start_step):
     self._write, self._path = write, path
-    self._window, self._pending = [], None  # on the device
+    self._window = _partial(path, start_step)  # of arrays on the device
+    self._pending = None
     self._num_new, self._wait_s = 0, 0.0
     self._start_s = time.perf_counter()
     self._step = start_step
-    if path.exists():
-      saved = json.loads(path.read_text())
-      if saved["step"] == start_step:
-        self._window = [
-          {name: np.float32(value) for name, value in metrics.items()}
-          for metrics in saved["metrics"]
-        ]
 
   @contextlib.contextmanager
   def waiting_for_data(self):
@@ -69,7 +78,11 @@ class Windows:
     self._step = step
 
   def end_window(self) -> float | None:
-    """Ends a window; writes the one before, whose mean loss it returns."""
+    """Ends a window; writes the one before, whose mean loss it returns.
+
+    Raises:
+      FloatingPointError: if that has metrics that are not finite.
+    """
     loss = self._write_pending()
     now_s = time.perf_counter()
     elapsed_s = now_s - self._start_s
@@ -83,18 +96,27 @@ class Windows:
     return loss
 
   def flush(self) -> None:
-    """Puts on disk what there is, before a checkpoint of the last step."""
+    """Puts on disk what there is, before a checkpoint of the last step.
+
+    Raises:
+      FloatingPointError: if there are metrics that are not finite.
+    """
     self._write_pending()
-    if not self._write:
-      return
     if not self._window:
-      self._path.unlink(missing_ok=True)
       return
-    metrics = [
-      {name: float(value) for name, value in m.items()}
-      for m in jax.device_get(self._window)
-    ]
-    workdir_lib.write_json(self._path, {"step": self._step, "metrics": metrics})
+    metrics = _stacked(self._window)
+    _require_finite(metrics, self._step - len(self._window) + 1)
+    if self._write:
+      rows = [
+        {name: float(values[i]) for name, values in metrics.items()}
+        for i in range(len(self._window))
+      ]
+      # Appended: an older checkpoint may be the one that is resumed from.
+      with open(self._path, "a") as file:
+        line = json.dumps({"step": self._step, "metrics": rows})
+        file.write(f"\n{line}\n")  # Whatever a kill has left before it.
+        file.flush()
+        os.fsync(file.fileno())
 
   def _write_pending(self):
     if self._pending is None:
@@ -102,12 +124,7 @@ class Windows:
     step, window, speed = self._pending
     self._pending = None
     metrics = _stacked(window)
-    if bad := first_not_finite(metrics, step - len(window) + 1):
-      raise FloatingPointError(
-        f"{bad[1]} is {bad[2]} at step {bad[0]}; the parameters were not "
-        "updated, and checkpoints are from before. Lower optim.lr or raise "
-        "optim.warmup_steps, and start a new workdir"
-      )
+    _require_finite(metrics, step - len(window) + 1)
     record = {name: float(value.mean()) for name, value in metrics.items()}
     if self._write:
       self._write({"step": step, **record, **speed})
@@ -119,11 +136,11 @@ def open_windows(workdir, *, start_step: int, is_writer: bool):
   """Yields the `Windows` of a run that goes on from start_step.
 
   Args:
-    workdir: the run's folder, with metrics.jsonl and partial_window.json.
+    workdir: the run's folder, with metrics.jsonl and partial_windows.jsonl.
     start_step: the step of the checkpoint that it resumes from, 0 for none.
     is_writer: whether this process writes; the others check their numbers.
   """
-  path = workdir / "partial_window.json"
+  path = workdir / "partial_windows.jsonl"
   if not is_writer:
     yield Windows(None, path, start_step)
     return

@@ -87,8 +87,8 @@ def abstract_params(network, image_shape: tuple[int, int, int]):
   return jax.eval_shape(network.init, jax.random.key(0), *inputs)["params"]
 
 
-def make_stream(config, source):
-  """This process's part of the training batches of a source."""
+def make_stream(config, source, rows=None):
+  """The training batches of a source, or those rows of each."""
   return data.make_stream(
     source,
     seed=config.train.seed,
@@ -97,8 +97,7 @@ def make_stream(config, source):
     num_channels=config.data.num_channels,
     crop=config.data.crop,
     random_flip=config.data.random_flip,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
+    rows=rows,
   )
 
 

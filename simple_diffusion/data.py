@@ -66,35 +66,34 @@ def make_stream(
   num_channels,
   crop="center",
   random_flip=False,
-  process_index=0,
-  process_count=1,
+  rows=None,
 ):
   """Shuffled training batches without end.
 
   Args:
     source: sequence of {"image", "label"}, such as `make_source` returns.
     seed: 0 <= seed < 2**64.
-    batch_size: B, over all processes.
+    batch_size: B, of the whole batch.
     image_size: side in pixels, or (height, width).
     num_channels: C, 1 or 3.
     crop: "center", "random" or "squash"; see `images.resize_and_crop`.
     random_flip: whether to mirror left and right with probability 1/2.
-    process_index: which part of the batch to load.
-    process_count: P, number of parts.
+    rows: int64 [R] in order, which rows of the batch to load; None for all.
 
   Returns:
-    A grain.MapDataset: stream[step] is {"image": float32 [B/P, H, W, C] in
-    [-1, 1], "label": int32 [B/P]}.
+    A grain.MapDataset: stream[step] is {"image": float32 [R, H, W, C] in
+    [-1, 1], "label": int32 [R]}.
 
   Raises:
-    ValueError: B is not divisible by P, an option is unknown, or the source is
+    ValueError: B is not positive, an option is unknown, or the source is
       empty. Reading raises ValueError, naming the example, if it is broken or
       smaller than image_size.
   """
   if not 0 <= seed < 2**64:
     raise ValueError(f"seed {seed} is not within 0..2**64-1")
   images.check_crop(crop)
-  rows = batches.local_rows(batch_size, process_index, process_count)
+  if rows is None:
+    rows = batches.local_rows(batch_size, 0, 1)
   num_examples = _num_examples(source)
 
   @functools.lru_cache(maxsize=2)  # A batch may straddle two epochs.
@@ -124,9 +123,11 @@ def make_stream(
       crop=crop,
     )
     if random_flip:
-      # One count of Philox is four words; the rows are consecutive counts.
-      words = _philox(seed, _FLIP, [positions[0], 0]).random_raw(4 * len(rows))
-      flip = words[::4] >> np.uint64(63) == 1  # [B/P]
+      # One count of Philox is four words; positions are counts.
+      counts = positions - positions[0]
+      words = _philox(seed, _FLIP, [positions[0], 0])
+      words = words.random_raw(int(4 * (counts[-1] + 1)))
+      flip = words[4 * counts] >> np.uint64(63) == 1  # [R]
       pixels = images.random_flip(pixels, flip)
     return {"image": images.to_float(pixels), "label": labels}
 
@@ -150,7 +151,10 @@ def make_eval_stream(
   weighted with it to count each example once.
 
   Args:
-    As for `make_stream`, but crop is "center" or "squash".
+    As for `make_stream`, but crop is "center" or "squash", and the batch is
+      given in parts:
+    process_index: which part of the batch to load.
+    process_count: P, number of parts.
 
   Returns:
     A grain.MapDataset of {"image": float32 [B/P, H, W, C] in [-1, 1],

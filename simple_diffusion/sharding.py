@@ -16,6 +16,7 @@ import functools
 import math
 
 import jax
+import numpy as np
 
 P = jax.sharding.PartitionSpec
 
@@ -31,6 +32,21 @@ RULES = (
 )
 
 
+def axis_sizes(data: int, fsdp: int, num_devices: int) -> tuple[int, int]:
+  """The two axes of a mesh, -1 resolved; see `make_mesh`."""
+  sizes = [data, fsdp]
+  if sizes.count(-1) == 1:
+    sizes[sizes.index(-1)] = max(1, num_devices // max(1, *sizes))
+  if min(sizes) < 1 or math.prod(sizes) != num_devices:
+    fits = [n for n in range(1, num_devices + 1) if num_devices % n == 0]
+    raise ValueError(
+      f"mesh.data={data} x mesh.fsdp={fsdp} does not make the {num_devices} "
+      "devices there are; use mesh.data=-1 (the rest) and mesh.fsdp one of "
+      f"{', '.join(map(str, fits))}"
+    )
+  return tuple(sizes)
+
+
 def make_mesh(*, data: int, fsdp: int, devices=None) -> jax.sharding.Mesh:
   """The mesh of config section `mesh`.
 
@@ -44,21 +60,10 @@ def make_mesh(*, data: int, fsdp: int, devices=None) -> jax.sharding.Mesh:
     ValueError: if data x fsdp is not the number of devices.
   """
   devices = jax.devices() if devices is None else devices
-  num_devices = len(devices)
-  sizes = [data, fsdp]
-  if sizes.count(-1) == 1:
-    sizes[sizes.index(-1)] = max(1, num_devices // max(1, max(sizes)))
-  if min(sizes) < 1 or math.prod(sizes) != num_devices:
-    fits = [n for n in range(1, num_devices + 1) if num_devices % n == 0]
-    raise ValueError(
-      f"mesh.data={data} x mesh.fsdp={fsdp} does not make the {num_devices} "
-      "devices there are; use mesh.data=-1 (the rest) and mesh.fsdp one of "
-      f"{', '.join(map(str, fits))}"
-    )
   # Auto: XLA propagates the shardings. Explicit axes, JAX's default here, are
   # refused by Flax's convolutions.
   return jax.make_mesh(
-    sizes,
+    axis_sizes(data, fsdp, len(devices)),
     ("data", "fsdp"),
     axis_types=(jax.sharding.AxisType.Auto,) * 2,
     devices=devices,
@@ -119,8 +124,25 @@ def laid_out(tree, shardings):
   )
 
 
+def local_rows(sharding: jax.sharding.Sharding, batch_size: int) -> np.ndarray:
+  """Rows, int64 in order, of the global batch that this process's devices hold.
+
+  Meshes follow the wires of a TPU, so they need not be consecutive, nor those
+  of process 0 the first. Loaded by this, the global batch is the same whatever
+  the mesh and the number of processes.
+  """
+  indices = sharding.addressable_devices_indices_map((batch_size,)).values()
+  rows = [np.arange(batch_size)[index] for index in indices]
+  return np.unique(np.concatenate(rows))
+
+
 def to_devices(batch, sharding: jax.sharding.Sharding):
-  """This process's part of a batch as arrays over all devices."""
+  """This process's rows of a batch as arrays over all devices.
+
+  Args:
+    batch: a tree of arrays whose axis 0 is that of `local_rows`.
+    sharding: see `by_example`.
+  """
   return jax.tree.map(
     lambda a: jax.make_array_from_process_local_data(sharding, a), batch
   )
