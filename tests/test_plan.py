@@ -11,10 +11,10 @@ import pytest
 
 from configs import digits
 from experiments import chips
-from experiments import plan
 from experiments import plan_compile
 from experiments import plan_fit
 from experiments import plan_report
+from experiments import planning
 from experiments import roofline
 
 needs_libtpu = pytest.mark.skipif(
@@ -246,7 +246,7 @@ def test_the_search_gives_up():
 
 @pytest.fixture(scope="module")
 def small_plan():
-  return plan.plan(
+  return planning.plan(
     small_config(), TOPOLOGY, price_per_chip_hour=2.0, num_steps=1800
   )
 
@@ -317,15 +317,15 @@ def test_cost_and_report(small_plan):
 
 
 def large_config():
-  """Logits of 4096 tokens, for each of 1024 examples, are too large."""
+  """Logits of 1024 x 1024 tokens, for each of 1024 examples, do not fit."""
   config = small_config(batch_size=1024)
   config.data.image_size = 64
   config.model.num_res_blocks = (0,)  # convolutions take long to compile
-  return plan._prepared(config)
+  return planning.prepared(config)
 
 
 def compile_step(config):
-  return plan.compile_program(
+  return planning.compile_program(
     config, topology=TOPOLOGY, program="train_step", effort=-1.0
   )
 
@@ -374,7 +374,7 @@ def test_mistakes_are_found_before_anything_is_compiled(
   config = small_config()
   config[section][key] = value
   request = dict(
-    config=plan._prepared(config),
+    config=planning.prepared(config),
     topology=TOPOLOGY,
     program="train_step",
     effort=-1.0,

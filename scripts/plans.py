@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans the paper's configs for the paper's TPUs and for newer ones.
+
+  python -m scripts.plans --jobs=2
+
+Appends a line per config and topology to experiments/results/plans.jsonl, from
+which `scripts.tables` writes docs/plans.md. What the file has of the same code
+and settings is not compiled again, so a run that was stopped goes on. Two
+compilations at once need about 6 GiB of memory; all take hours.
+"""
+
+from concurrent import futures
+import importlib
+import json
+import pathlib
+import subprocess
+import time
+
+from absl import flags
+from absl import logging
+import jax
+
+from experiments import cli
+from experiments import plan_fit
+from experiments import planning
+from experiments import records
+from experiments import workdir
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+CONFIGS = (
+  "128,uvit",
+  "256,uvit",
+  "512,uvit",
+  "1024,uvit",
+  "128,unet",
+  "256,unet",
+  "512,unet",
+  "1024,unet",
+)
+# 128 chips of v4 are the paper's hardware for the U-ViT.
+TOPOLOGIES = ("v4:4x4x8", "v5e:16x16", "v5p:4x4x8", "v6e:16x16")
+# 64 TPUv2 are the paper's for this U-Net.
+EXTRA = (("256,unet", "v2:8x8"),)
+
+# What differs from the config: the cheapest settings that leave a tenth of the
+# memory, by (config, TPU).
+SETTINGS = {}
+
+# What decides the compiled program and how it is read.
+CODE = (
+  "configs",
+  "simple_diffusion",
+  "experiments/chips.json",
+  "experiments/checks.py",
+  "experiments/collectives.py",
+  "experiments/compiled.py",
+  "experiments/hlo.py",
+  "experiments/plan_compile.py",
+  "experiments/plan_fit.py",
+  "experiments/planning.py",
+  "experiments/roofline.py",
+)
+
+_RESULTS = flags.DEFINE_string(
+  "results", "experiments/results/plans.jsonl", "File to append to."
+)
+_JOBS = flags.DEFINE_integer("jobs", 2, "Compilations at once.")
+_ONLY = flags.DEFINE_string(
+  "only", "", "Rows whose 'config topology' contains this, such as 'uvit v4'."
+)
+
+
+def rows() -> list[tuple[str, str]]:
+  """(config argument, topology) of everything to plan."""
+  pairs = [(config, where) for where in TOPOLOGIES for config in CONFIGS]
+  return [*pairs, *EXTRA]
+
+
+def settings(config: str, topology: str) -> dict:
+  """Overrides of a config for a TPU."""
+  return SETTINGS.get((config, topology.partition(":")[0]), {})
+
+
+def code_commit() -> str | None:
+  """The last commit of `CODE`; None if it was changed since, or without git."""
+
+  def git(*args):
+    command = ["git", "-C", str(ROOT), *args, "--", *CODE]
+    return subprocess.run(
+      command, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+  try:
+    if git("status", "--porcelain"):
+      return None
+    return git("log", "-1", "--format=%h") or None
+  except (OSError, subprocess.CalledProcessError):
+    return None
+
+
+def is_done(path: pathlib.Path, row: dict) -> bool:
+  """Whether the file has a record of these settings by this very code."""
+  if row["code"] is None or not path.exists():
+    return False
+  lines = (json.loads(line) for line in path.read_text().splitlines())
+  return any(row.items() <= line.items() for line in lines)
+
+
+def make_config(arg: str, overrides: dict):
+  """The config of configs/imagenet.py with overrides."""
+  config = importlib.import_module("configs.imagenet").get_config(arg)
+  config.update_from_flattened_dict(overrides)
+  return config
+
+
+def plan_row(path: pathlib.Path, row: dict) -> str:
+  """Plans one row and appends it; returns a line that says how it went."""
+  arg = row["config"].partition(":")[2]
+  began_s = time.perf_counter()
+  result = planning.plan(
+    make_config(arg, row["settings"]), row["topology"], jobs=1
+  )
+  records.append_result(
+    path, {**row, **result, "environment": workdir.environment()}
+  )
+  spare = result["train_step"].get("spare")
+  found = "too large" if spare is None else f"{spare:.0%} to spare"
+  if result["remedies"] and result["remedies"][-1]["fits"]:
+    found += f"; {result['remedies'][-1]['flags']} fits"
+  return (
+    f"{row['config']} {row['topology']} {plan_fit.flags(row['settings'])}: "
+    f"{found} ({time.perf_counter() - began_s:.0f} s)"
+  )
+
+
+def main(_):
+  # Where libtpu is installed, JAX would look for TPUs for minutes.
+  jax.config.update("jax_platforms", "cpu")
+  path = pathlib.Path(_RESULTS.value)
+  commit = code_commit()
+  if commit is None:
+    logging.warning("The code is not committed: everything is compiled again.")
+  todo = []
+  for config, topology in rows():
+    name = f"{config} {topology}"
+    row = {
+      "config": f"configs/imagenet.py:{config}",
+      "topology": topology,
+      "settings": settings(config, topology),
+      "code": commit,
+    }
+    if all(part in name for part in _ONLY.value.split()):
+      if is_done(path, row):
+        print(f"there already: {name}")
+      else:
+        todo.append(row)
+  failed = 0
+  with futures.ThreadPoolExecutor(_JOBS.value) as pool:
+    started = {pool.submit(plan_row, path, row): row for row in todo}
+    for done in futures.as_completed(started):
+      try:
+        print(done.result(), flush=True)
+      except (RuntimeError, ValueError) as error:
+        failed += 1
+        row = started[done]
+        print(f"failed: {row['config']} {row['topology']}: {error}", flush=True)
+  if failed:
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+  cli.run(main)
