@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Speed and memory of a config's training step on the devices that there are.
 
-  python -m scripts.bench_step --config=configs/imagenet.py:256,uvit \
-    --config.mesh.fsdp=1 --config.train.batch_size=64     2.0 B, one GPU, 141 GB
+  # 2 M parameters: a CPU
+  python -m scripts.bench_step --config=configs/digits.py
+  # 0.3 B at 256 px: one GPU of 80 GB
   python -m scripts.bench_step --config=configs/images.py:256 \
-    --config.model.base_channels=128 \
-    --config.model.num_transformer_blocks=20              0.3 B, one GPU, 80 GB
-  python -m scripts.bench_step --config=configs/digits.py 2 M, a CPU
+    --config.model.base_channels=128 --config.model.num_transformer_blocks=20
+  # 2.0 B, the paper's U-ViT, at 256 px: one GPU of 141 GB
+  python -m scripts.bench_step --config=configs/imagenet.py:256,uvit \
+    --config.mesh.fsdp=1 --config.train.batch_size=64
 
 The step is the one that training runs, on the config's mesh over all devices; a
 batch of noise stays on them, so data cost nothing (scripts.benchmark has what
@@ -82,8 +84,9 @@ def summary(record) -> str:
     mfu = f"MFU {r['mfu']:.1%} of {si(r['peak_flops_per_device'], 'FLOP/s')}"
   used = r["used_bytes_per_device"]
   lines = [
-    f"{r['config']}: {r['parameters']:,} parameters, batch "
-    f"{r['batch_size']}, remat {r['remat']}, mesh {r['mesh']}, {device}",
+    f"{r['config']}: {r['parameters']:,} parameters, batch {r['batch_size']}, "
+    f"remat {r['remat']}, attention by {r['attention']}, mesh {r['mesh']}, "
+    f"{device}",
     f"{r['steps_per_second']:.3f} steps/s, {r['images_per_second']:.1f} "
     f"images/s, {r['images_per_second_per_device']:.1f} a device",
     f"{si(r['flops_per_step'], 'FLOP')} a step, "

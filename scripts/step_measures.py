@@ -210,6 +210,8 @@ def describe(side: Side, seconds) -> dict:
     "accum_steps": config.train.accum_steps,
     "dtype": config.model.dtype,
     "remat": config.model.remat,
+    # The name that JAX gives cuDNN's fused kernel.
+    "attention": "cudnn" if "__cudnn$fmha" in side.step.as_text() else "xla",
     "mesh": dict(programs.mesh.shape),
     "seconds_per_step": step_s,
     "seconds_quartiles": np.percentile(seconds, [25, 75]).tolist(),
