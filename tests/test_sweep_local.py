@@ -27,8 +27,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 NUM_STEPS = 4
 
 # Ends as the words of plan.txt say, one a start: an exit code, "step" for one
-# more checkpoint and exit code 75, "nothing" for exit code 0 without any, "term"
-# to die of a SIGTERM, "wait" for a SIGTERM or the file `go`.
+# more checkpoint and exit code 75, "nothing" for exit code 0 without,
+# "term" to die of a SIGTERM, "wait" for a SIGTERM or the file `go`.
 STAND_IN = """
 import os, pathlib, signal, sys, time
 folder = pathlib.Path(sys.argv[1])

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import sys
 
 import ml_collections
 import numpy as np
@@ -92,6 +93,13 @@ def test_plot(root):
   third = [int(results.COLOURS[2][i : i + 2], 16) for i in (1, 3, 5)]
   for panel in thirds[1:]:  # "c" has no result to be drawn as a dot.
     assert not (np.abs(panel - third).max(axis=-1) < 8).any()
+
+
+def test_without_matplotlib(root, monkeypatch):
+  monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if not installed
+  text = results.write(str(root), POINTS, metric="loss", out=root)
+  assert text.endswith("sweep.jsonl; for a plot pip install matplotlib")
+  assert not (root / "sweep.png").exists()
 
 
 def test_seeds_and_words_have_no_panel():

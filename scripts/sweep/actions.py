@@ -33,7 +33,7 @@ def find(action: str, rest: list[str]):
     "list": show,
     "run": run,
     "results": tabulate,
-    "tpu": functools.partial(rented.on_tpu, (rest or ["launch"])[0]),
+    "tpu": functools.partial(_on_tpu, (rest or ["launch"])[0]),
     "skypilot": rented.on_skypilot,
   }
   if action not in known:
@@ -79,3 +79,13 @@ def tabulate(points, root: str) -> int:
   out = pathlib.Path(rented.OUT.value or root)
   print(results.write(root, points, metric=_METRIC.value, out=out))
   return 0
+
+
+def _on_tpu(action: str, points, root: str) -> int:
+  try:
+    from scripts.sweep import on_tpu  # The others do without Google's client.
+  except ImportError as error:
+    raise ImportError(
+      f"{error}: Cloud TPU needs pip install google-cloud-tpu"
+    ) from error
+  return on_tpu.act(action, points, root)

@@ -5,8 +5,6 @@ import itertools
 import json
 import pathlib
 
-from matplotlib import figure
-
 from scripts.sweep import states
 from scripts.sweep import store
 
@@ -96,6 +94,8 @@ def swept_numbers(made: list[dict]) -> dict[str, list[float]]:
 
 def draw(made, records, metric: str, path: pathlib.Path) -> None:
   """The metric against steps, and its last value against each swept number."""
+  from matplotlib import figure  # Only to develop with; training does without.
+
   swept = dict(itertools.islice(swept_numbers(made).items(), MAX_PANELS))
   num_panels = 1 + len(swept)
   canvas = figure.Figure(
@@ -145,5 +145,10 @@ def write(root: str, points, *, metric: str, out: pathlib.Path) -> str:
   out.mkdir(parents=True, exist_ok=True)
   lines = "".join(json.dumps(row) + "\n" for row in made)
   (out / "sweep.jsonl").write_text(lines)
-  draw(made, records, metric, out / "sweep.png")
-  return f"{table(made, metric)}\nwritten: {out}/sweep.jsonl, {out}/sweep.png"
+  written = f"written: {out}/sweep.jsonl"
+  try:
+    draw(made, records, metric, out / "sweep.png")
+    written += f", {out}/sweep.png"
+  except ImportError:
+    written += "; for a plot pip install matplotlib"
+  return f"{table(made, metric)}\n{written}"
