@@ -113,9 +113,9 @@ def test_a_cpu_has_no_peak_and_it_says_so(measured):
 def test_state_counts_once_in_memory(measured):
   record, _ = measured
   # Parameters, average and two moments in float32; donated, so not twice. A
-  # batch of 4 needs little more, of which convolutions take most.
+  # batch of 4 needs little more.
   state = 4 * 4 * record["parameters"]
-  assert state < record["program_bytes_per_device"]
+  assert state < record["program_bytes_per_device"] < 2 * state
 
 
 def test_time_to_the_first_step(measured):
