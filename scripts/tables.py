@@ -13,6 +13,8 @@ import re
 
 from absl import app
 
+from scripts import plan_tables
+
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
 
@@ -237,6 +239,7 @@ def losses_exact() -> str:
 PLACES = (
   ("README.md", (digits, imagenet, benchmark)),
   ("docs/losses.md", (losses_linear, losses_exact)),
+  ("docs/plans.md", plan_tables.MAKERS),
 )
 
 

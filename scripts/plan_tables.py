@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of docs/plans.md, from experiments/results/plans.jsonl."""
+
+import json
+import pathlib
+
+RESULTS = pathlib.Path(__file__).parent.parent / "experiments" / "results"
+GIB = 2**30
+
+# Steps/s that arXiv 2301.11093 (appendix B) reports, on its own hardware.
+PAPER_SPEED = {
+  ("configs/imagenet.py:128,uvit", "v4:4x4x8"): 1.5,
+  ("configs/imagenet.py:256,uvit", "v4:4x4x8"): 1.5,
+  ("configs/imagenet.py:512,uvit", "v4:4x4x8"): 1.5,
+  ("configs/imagenet.py:256,unet", "v2:8x8"): 1.15,
+}
+
+
+def plans() -> list[dict]:
+  """The newest plan of each config and topology, in order of first planning."""
+  path = RESULTS / "plans.jsonl"
+  if not path.exists():
+    return []
+  found = {}
+  for line in path.read_text().splitlines():
+    plan = json.loads(line)
+    found[plan["config"], plan["topology"]] = plan
+  order = [topology for _, topology in found]
+  return sorted(found.values(), key=lambda p: order.index(p["topology"]))
+
+
+def _table(header, rows) -> str:
+  if not rows:
+    return "Not yet planned."
+  lines = [header, ["---"] * len(header), *rows]
+  return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _name(plan) -> str:
+  size, network = plan["config"].partition(":")[2].split(",")
+  network = {"uvit": "U-ViT", "unet": "U-Net"}[network]
+  return f"{network} {size}, {plan['topology']}"
+
+
+def _that_compile() -> list[dict]:
+  return [plan for plan in plans() if "speed" in plan["train_step"]]
+
+
+def _gib(num_bytes) -> str:
+  return f"{num_bytes / GIB:.1f}"
+
+
+def _compiled_flops(answer, plan) -> float:
+  """Per image, over all devices."""
+  devices = plan["num_chips"] * plan["chip"]["devices"]
+  return answer["flops"] * devices / answer["num_images"]
+
+
+def plans_memory() -> str:
+  """What a device holds while training, and what it leaves."""
+  rows = []
+  for plan in plans():
+    step, o = plan["train_step"], plan["overrides"]
+    parts = step["device_bytes"]
+    state = sum(parts[k] for k in ("parameters", "ema", "optimizer"))
+    fits = "memory" in step
+    peak = step["memory"]["peak"] if fits else step["needed"]
+    rest = "-"
+    if fits:
+      rest = _gib(peak - step["memory"]["arguments"])
+    rows.append(
+      (
+        _name(plan),
+        f"{o['mesh.data']} x {o['mesh.fsdp']}",
+        o["model.remat"],
+        f"{o['train.batch_size']:,} / {o['train.accum_steps']}",
+        _gib(state),
+        rest,
+        _gib(peak) if peak else "?",
+        _gib(plan["chip"]["usable_bytes"]),
+        f"{step['spare']:.0%}" if fits else "**does not fit**",
+      )
+    )
+  header = (
+    "GiB per device",
+    "data x fsdp",
+    "remat",
+    "batch / parts",
+    "parameters, EMA, Adam",
+    "activations, gradients",
+    "peak",
+    "of",
+    "spare",
+  )
+  return _table(header, rows)
+
+
+def plans_work() -> str:
+  """FLOPs per image, HBM traffic, and what compiling takes."""
+  rows = []
+  for plan in _that_compile():
+    step = plan["train_step"]
+    model = step["model_flops_per_image"]
+    flops = _compiled_flops(step, plan)
+    rows.append(
+      (
+        _name(plan),
+        f"{model / 1e12:.2f}",
+        f"{flops / 1e12:.2f} ({flops / model:.2f})",
+        f"{step['hbm_bytes'] / 1e9:,.0f}",
+        f"{step['compile_seconds']:.0f}",
+        _gib(step["host_bytes"]),
+      )
+    )
+  header = (
+    "one training step",
+    "TFLOP / image of the model",
+    "compiled (ratio)",
+    "HBM GB / device",
+    "compile, s",
+    "host memory, GiB",
+  )
+  return _table(header, rows)
+
+
+def plans_sizes() -> str:
+  """How the compiled FLOPs per image grow with the image."""
+  found = {(p["config"], p["topology"]): p for p in _that_compile()}
+  rows = []
+  for network, label in (("uvit", "U-ViT"), ("unet", "U-Net")):
+    for topology in dict.fromkeys(topology for _, topology in found):
+      flops = []
+      for size in (128, 256, 512, 1024):
+        plan = found.get((f"configs/imagenet.py:{size},{network}", topology))
+        flops.append(plan and _compiled_flops(plan["train_step"], plan))
+      if not flops[0]:
+        continue
+      cells = ["-" if f is None else f"{f / flops[0]:.3f}" for f in flops]
+      rows.append((f"{label}, {topology}", *cells))
+  header = ("compiled FLOPs per image", "128", "256", "512", "1024")
+  return _table(header, rows)
+
+
+def plans_collectives() -> str:
+  """What travels, against the least that fsdp needs."""
+  rows = []
+  for plan in _that_compile():
+    found = plan["train_step"]["collectives"]
+    kinds = dict.fromkeys(
+      ("all-gather", "reduce-scatter", "all-reduce", "others"), 0
+    )
+    for row in found["by_kind"]:
+      kind = row["kind"] if row["kind"] in kinds else "others"
+      kinds[kind] += row["bytes"]
+    fsdp = plan["fsdp"]
+    ratio = "-" if fsdp["ratio"] is None else f"{fsdp['ratio']:.2f}"
+    share = found["of_batch_bytes"] / max(1, found["bytes"])
+    rows.append(
+      (
+        _name(plan),
+        *(f"{value / 1e9:.2f}" for value in kinds.values()),
+        f"{fsdp['textbook_bytes'] / 1e9:.2f}",
+        ratio,
+        f"{share:.1%}",
+      )
+    )
+  header = (
+    "GB of whole arrays, one step",
+    "all-gather",
+    "reduce-scatter",
+    "all-reduce",
+    "others",
+    "textbook fsdp",
+    "ratio",
+    "not of parameters",
+  )
+  return _table(header, rows)
+
+
+def plans_speed() -> str:
+  """The roofline, beside what the paper measured."""
+  rows = []
+  for plan in _that_compile():
+    speed = plan["train_step"]["speed"]
+    seconds = speed["seconds"]
+    paper = PAPER_SPEED.get((plan["config"], plan["topology"]))
+    at_best = 1 / speed["step_seconds"]
+    rows.append(
+      (
+        _name(plan),
+        f"{seconds['compute']:.3f}",
+        f"{seconds['hbm']:.3f}",
+        f"{seconds['interconnect']:.3f}",
+        f"{at_best:.2f}",
+        f"{speed['images_per_second_per_chip']:.1f}",
+        f"{speed['mfu']:.0%}",
+        "-" if paper is None else f"{paper} ({paper / at_best:.0%})",
+      )
+    )
+  header = (
+    "roofline of one step",
+    "compute, s",
+    "HBM, s",
+    "links, s",
+    "steps/s at best",
+    "images/s/chip",
+    "MFU allowed",
+    "paper, steps/s",
+  )
+  return _table(header, rows)
+
+
+def plans_cost() -> str:
+  """A whole run at the roofline."""
+  rows = []
+  for plan in _that_compile():
+    cost = plan["cost"]
+    usd = "?" if cost["usd"] is None else f"{cost['usd']:,.0f}"
+    rows.append(
+      (
+        _name(plan),
+        f"{cost['num_steps']:,}",
+        f"{cost['hours']:,.0f}",
+        f"{cost['chip_hours']:,.0f}",
+        usd,
+      )
+    )
+  header = ("a run, at best", "steps", "hours", "chip-hours", "USD, list price")
+  return _table(header, rows)
+
+
+def plans_sampling() -> str:
+  """The sampler, with the training mesh."""
+  rows = []
+  for plan in plans():
+    answer = plan["sample"]
+    if "speed" not in answer:
+      rows.append((_name(plan), "does not fit", "", "", "", "", ""))
+      continue
+    seconds = answer["speed"]["seconds"]
+    rows.append(
+      (
+        _name(plan),
+        str(answer["num_images"]),
+        _gib(answer["memory"]["peak"]),
+        f"{seconds['compute']:.1f}",
+        f"{seconds['hbm']:.1f}",
+        f"{seconds['interconnect']:.1f}",
+        f"{answer['num_images'] / answer['speed']['step_seconds']:.1f}",
+      )
+    )
+  header = (
+    "sampling",
+    "images",
+    "peak, GiB / device",
+    "compute, s",
+    "HBM, s",
+    "links, s",
+    "images/s at best",
+  )
+  return _table(header, rows)
+
+
+def plans_settings() -> str:
+  """Settings of each plan; what the search found where it is too tight."""
+  rows = []
+  for plan in plans():
+    changes = " ".join(f"--config.{k}={v}" for k, v in plan["settings"].items())
+    remedy = "-"
+    if plan["remedies"]:
+      last = plan["remedies"][-1]
+      remedy = f"`{last['flags']}`" if last["fits"] else "nothing tried"
+    rows.append((_name(plan), f"`{changes}`" if changes else "-", remedy))
+  header = ("plan", "differs from the config", "what would make it fit")
+  return _table(header, rows)
+
+
+MAKERS = (
+  plans_settings,
+  plans_memory,
+  plans_work,
+  plans_sizes,
+  plans_collectives,
+  plans_speed,
+  plans_cost,
+  plans_sampling,
+)
