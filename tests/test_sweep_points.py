@@ -150,7 +150,8 @@ def test_names_are_short_and_lasting():
   assert names.point_name({"a.b.c": (1, 2)}, KEYS) == "c=1-2"
 
 
-def test_a_point_keeps_its_name_among_others(tmp_path):
+def test_a_point_keeps_its_name_among_others(tmp_path, monkeypatch):
+  monkeypatch.setattr(points_lib, "_trace", lambda *_: None)
   few = write_config(tmp_path, [{"train.batch_size": 8}])
   (alone,) = points_lib.load(few, {})
   many = write_config(
