@@ -3,7 +3,7 @@
 
 Defines the flags that choose checkpoint and sampler; a sampler's settings are
 those of the run's config unless a flag replaces them. Runs on all devices of
-one process, the parameters split over them, whatever the run's own mesh was.
+one process, whatever the run's own mesh was.
 """
 
 from absl import flags
@@ -23,6 +23,9 @@ flags.DEFINE_integer("step", None, "Checkpoint; default: the newest.")
 flags.DEFINE_integer("seed", 0, "Of the noise.")
 flags.DEFINE_integer(
   "batch_size", None, "Images at a time; default: eval.batch_size.", 1
+)
+flags.DEFINE_integer(
+  "fsdp", 1, "Parts to split parameters into that do not fit on a device.", 1
 )
 flags.DEFINE_enum("method", None, sampler.METHODS, "Sampler.")
 flags.DEFINE_integer("num_steps", None, "Sampling steps.", lower_bound=1)
@@ -71,7 +74,7 @@ def load():
   workdir = flags.FLAGS.workdir
   config = workdir_lib.load_config(workdir)
   override_from_flags(config)
-  mesh = sharding.make_mesh(data=1, fsdp=-1)
+  mesh = sharding.make_mesh(data=-1, fsdp=flags.FLAGS.fsdp)
   programs = programs_lib.make_programs(config, mesh)
   params, step = checkpoints.restore_ema_params(
     workdir, programs.state.ema_params, flags.FLAGS.step

@@ -21,6 +21,8 @@ MUTABLE = (
   "data.num_threads",
   "eval",
   "mesh",
+  "model.remat",
+  "model.scan_unroll",
   "sample",
   "train.total_steps",
   "train.keep_checkpoints",
