@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import sys
+import threading
 import traceback
 
 from absl import flags
@@ -56,24 +57,48 @@ def initialize() -> None:
         f"--process_id={process_id} must be below "
         f"--num_processes={num_processes}"
       )
-    if not address.rpartition(":")[2].isdigit():
+    port = address.rpartition(":")[2]
+    if not (port.isdigit() and int(port) < 2**16):
       raise ValueError(f"--coordinator_address={address} must be host:port")
   if not _DISTRIBUTED.value:
     return
   # Devices of CPUs talk through gloo; those of TPUs and GPUs do not ask.
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
+  seconds = _JOIN_TIMEOUT.value
+  with _time_limit(seconds, _lonely(f"none for {seconds} seconds")):
+    try:
+      # Its own time limit aborts the process, so ours must come first.
+      jax.distributed.initialize(*where, initialization_timeout=seconds + 600)
+    except Exception as error:  # JAX, gRPC and XLA raise many kinds.
+      reason = str(error).strip().splitlines()[0][:200]
+      raise ValueError(_lonely(reason)) from error
+
+
+def _lonely(reason):
+  return (
+    f"--distributed: the other processes were not found ({reason}); start all "
+    "of them within --join_timeout_s, with the same "
+    "--coordinator_address=<host of process 0>:<port> and --num_processes, and "
+    "--process_id 0, 1, ..."
+  )
+
+
+@contextlib.contextmanager
+def _time_limit(seconds, message):
+  """Ends the process with code 2 if the block takes longer, even inside C++."""
+
+  def end():
+    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.flush()
+    os._exit(2)
+
+  timer = threading.Timer(seconds, end)
+  timer.daemon = True
+  timer.start()
   try:
-    jax.distributed.initialize(
-      *where, initialization_timeout=_JOIN_TIMEOUT.value
-    )
-  except Exception as error:  # JAX, gRPC and XLA raise many kinds.
-    reason = str(error).strip().splitlines()[0][:200]
-    raise ValueError(
-      f"--distributed: the other processes were not found ({reason}); start "
-      "all of them within --join_timeout_s, with the same "
-      "--coordinator_address=<host of process 0>:<port> and --num_processes, "
-      "and --process_id 0, 1, ..."
-    ) from error
+    yield
+  finally:
+    timer.cancel()
 
 
 def tell_of_bad_flags(message: str) -> None:
@@ -149,6 +174,7 @@ def of_first(value):
 
 def require_same(**values) -> None:
   """Raises ValueError in every process if plain values differ between them."""
+  values["num_processes"] = _NUM_PROCESSES.value
   text = json.dumps(values, sort_keys=True)
   digests = gather_text(hashlib.sha256(text.encode()).hexdigest())
   if len(set(digests)) == 1:
