@@ -131,7 +131,7 @@ def bench_step() -> str:
         f"{len(e['devices'])} x {device}",
         f"{r['batch_size']}",
         f"{r['steps_per_second']:.3g}",
-        f"{r['images_per_second_per_device']:.3g}",
+        f"{r['images_per_second_per_device']:,.1f}",
         f"{r['flops_per_second_per_device'] / 1e12:.3g}",
         mfu,
         f"{r['program_bytes_per_device'] / 2**30:.2f} GiB",
