@@ -22,6 +22,8 @@ import numpy as np
 
 from experiments import hlo
 
+PADDING = 1.15  # XLA pads what a group does not divide into tiles
+
 KINDS = (
   "all-gather",
   "reduce-scatter",
@@ -220,45 +222,59 @@ def _sorted_dims(dims) -> tuple[int, ...]:
 
 
 def is_of_parameters(
-  array: hlo.Array, shapes: Iterable[tuple[int, ...]], group_size: int
+  array: hlo.Array,
+  shapes: Iterable[tuple[int, ...]],
+  part_counts: Iterable[int],
+  *,
+  pieces: bool = False,
 ) -> bool:
   """Whether an array has the dimensions of a parameter, not of activations.
 
-  In any order, of one layer of a stack or of all, whole or a group's part of
-  it, where XLA may have padded one axis to a multiple of the group, or split it
-  into group x part. Anything larger than a scalar that is none of these is part
-  of the batch, such as activations [B / chips, H, W, C].
+  In any order; of one layer of a stack or of all; whole or one of n equal
+  parts, where XLA may have padded the axis that is split, or written it as
+  n x part. What is larger than a scalar and none of these is part of the batch,
+  such as activations [B / chips, H, W, C].
+
+  Args:
+    array: that travels.
+    shapes: of the parameters.
+    part_counts: the possible n, such as the size of the group.
+    pieces: whether it may also be less than a part, as where a collective
+      permute shifts parts that are padded.
   """
   dims = _sorted_dims(array.dims)
   if not dims:
     return True
-  merged = [dims]
-  if group_size in dims:
+  wholes = {_sorted_dims(layer) for s in shapes for layer in _layer_shapes(s)}
+  return any(
+    _fits(candidate, whole, num_parts, pieces)
+    for num_parts in part_counts
+    for candidate in _merged(dims, num_parts)
+    for whole in wholes
+  )
+
+
+def _merged(dims, num_parts) -> Iterable[tuple[int, ...]]:
+  """The dimensions, and with an axis of n parts merged into another."""
+  yield dims
+  if num_parts in dims:
     rest = list(dims)
-    rest.remove(group_size)
-    merged += [
-      tuple(sorted([*rest[:i], rest[i] * group_size, *rest[i + 1 :]]))
-      for i in range(len(rest))
-    ]
-  for shape in shapes:
-    for layer in _layer_shapes(shape):
-      whole = _sorted_dims(layer)
-      if any(_fits(candidate, whole, group_size) for candidate in merged):
-        return True
-  return False
+    rest.remove(num_parts)
+    for i, size in enumerate(rest):
+      yield tuple(sorted([*rest[:i], size * num_parts, *rest[i + 1 :]]))
 
 
-def _fits(dims, whole, group_size) -> bool:
-  """Equal but for one axis, which is padded or divided by the group."""
+def _fits(dims, whole, num_parts, pieces) -> bool:
+  """Equal but for one axis, which is padded, or one of n parts, or a piece."""
   if len(dims) != len(whole):
     return False
   if dims == whole:
     return True
   for i, size in enumerate(whole):
-    others = (*whole[:i], *whole[i + 1 :])
     for j, dim in enumerate(dims):
-      if (*dims[:j], *dims[j + 1 :]) == others:
-        padded = -(-size // group_size) * group_size
-        if dim * group_size in (size, padded) or size < dim <= size * 1.15:
+      if dims[:j] + dims[j + 1 :] == whole[:i] + whole[i + 1 :]:
+        is_whole = size <= dim <= PADDING * size
+        is_part = size <= dim * num_parts <= PADDING * size
+        if is_whole or is_part or (pieces and dim * num_parts < size):
           return True
   return False

@@ -121,13 +121,6 @@ def _links_share(group, mesh, chip) -> float:
   return max(1, axes) / chip.ici_axes
 
 
-def _parts(collective, mesh) -> int:
-  """In how many parts the array is split."""
-  if collective.kind == "collective-permute":  # pairs along fsdp
-    return mesh.shape["fsdp"]
-  return len(collective.group)
-
-
 def summarise_collectives(found, programs, chip, results) -> dict:
   """Totals by kind and axes, and what is of neither parameters nor results.
 
@@ -169,7 +162,12 @@ def summarise_collectives(found, programs, chip, results) -> dict:
         source=c.source,
       )
       for array in c.arrays
-      if not collectives.is_of_parameters(array, shapes, _parts(c, mesh))
+      if not collectives.is_of_parameters(
+        array,
+        shapes,
+        {len(c.group), mesh.shape["fsdp"]},
+        pieces=c.kind == "collective-permute",
+      )
     ]
   others.sort(key=lambda row: -row["bytes"])
   return {

@@ -273,6 +273,7 @@ def test_collectives_as_a_tpu_has_them():
     ((1, 512, 128), True),
     ((36, 128, 512), True),
     ((36, 32, 512), True),  # one of 4 parts
+    ((64, 512), True),  # one of 2
     ((4, 32, 512), True),  # the same, gathered along a new axis
     ((132, 512), True),  # padded
     ((), True),
@@ -285,7 +286,19 @@ def test_collectives_as_a_tpu_has_them():
 def test_parameters_are_told_from_activations(dims, is_parameter):
   array = hlo.Array("bf16", dims, "")
   shapes = [(36, 128, 512), (36, 512), (3, 3, 64, 64)]
-  assert collectives.is_of_parameters(array, shapes, 4) == is_parameter
+  assert collectives.is_of_parameters(array, shapes, [2, 4]) == is_parameter
+
+
+def test_a_permute_may_shift_a_piece_of_a_part():
+  shapes = [(36, 128, 512)]
+
+  def is_parameter(dims, pieces):
+    array = hlo.Array("bf16", dims, "")
+    return collectives.is_of_parameters(array, shapes, [4], pieces=pieces)
+
+  assert is_parameter((12, 512), True)
+  assert not is_parameter((12, 512), False)
+  assert not is_parameter((2, 12, 512), True)
 
 
 PROGRAM = """
@@ -321,7 +334,7 @@ for spec in (("fsdp",), ()):
     "of_batch": sum(
       c.times * a.size_bytes
       for c in found for a in c.arrays
-      if a.dims and not collectives.is_of_parameters(a, [w.shape], 4)),
+      if a.dims and not collectives.is_of_parameters(a, [w.shape], [4])),
     "axes": sorted({collectives.axes_of(c.group, dict(mesh.shape))
                     for c in found}),
   }))
