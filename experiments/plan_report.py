@@ -180,6 +180,6 @@ def text(plan: dict) -> str:
   lines += [
     "",
     f"Compiled with effort {plan['effort']:g} (a run uses 0): memory within a "
-    "few percent, HBM traffic an upper bound.",
+    "few percent, HBM traffic up to twice.",
   ]
   return "\n".join(lines)
