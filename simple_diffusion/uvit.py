@@ -43,7 +43,7 @@ class TransformerBlock(nn.Module):
     y = layers.FiLM(self.dtype)(normed, emb)
     y = nn.Dense(4 * width, dtype=self.dtype)(y)
     y = nn.gelu(sharding.constrain_examples(y))
-    y = nn.Dropout(self.dropout, deterministic=not train)(y)
+    y = layers.Dropout(self.dropout)(y, train)
     y = nn.Dense(width, kernel_init=layers.zeros, dtype=self.dtype)(y)
     h = sharding.constrain_examples(h + y)
     return h, None  # a scan's carry, and nothing to stack

@@ -323,12 +323,13 @@ def test_depth_of_the_transformer_is_scanned():
 
 
 def dropout_masks(network, *args, train=True):
-  """Shapes [B, ...] of the random bits that a forward pass draws."""
-  return [
+  """Shapes [B, ...] of the masks that a forward pass draws, a byte an entry."""
+  drawn = [
     eqn.outvars[0].aval.shape
     for eqn in traced(network, *args, train=train)
     if eqn.primitive.name == "random_bits"
   ]
+  return [(*shape[:-1], 4 * shape[-1]) for shape in drawn]
 
 
 def test_uvit_drops_out_in_the_transformer_only():
@@ -446,3 +447,28 @@ def test_pooling_undoes_upsampling():
     up[0, 2:4, :2, 1], np.full((2, 2), h[0, 1, 0, 1])
   )
   np.testing.assert_allclose(layers.average_pool(up), h)
+
+
+@pytest.mark.parametrize("rate, of_256", [(0.2, 51), (0.1, 26), (0.5, 128)])
+@pytest.mark.parametrize("width", [4, 30])
+def test_dropout(rate, of_256, width):
+  h = jnp.ones((500, 80, width))
+  key = jax.random.key(3)
+  dropped = layers.Dropout(rate).apply({}, h, True, rngs={"dropout": key})
+  values = np.unique(dropped)
+  np.testing.assert_allclose(values, [0, 256 / (256 - of_256)], rtol=1e-6)
+  # Within 4 standard errors, for each of the four bytes and over all.
+  zeros = np.asarray(dropped == 0).reshape(-1, width).mean(0)
+  p = of_256 / 256
+  error = np.sqrt(p * (1 - p) / 40_000)
+  np.testing.assert_allclose(zeros, p, atol=4 * error)
+  # Neighbours in a word do not know of each other.
+  pairs = np.asarray(dropped == 0).reshape(-1, width)
+  correlation = np.corrcoef(pairs[:, 0], pairs[:, width - 1])[0, 1]
+  assert abs(correlation) < 4 / np.sqrt(len(pairs))
+
+
+def test_no_dropout():
+  h = jnp.arange(8.0).reshape(2, 4)
+  for rate, train in ((0.0, True), (0.3, False)):
+    np.testing.assert_array_equal(layers.Dropout(rate).apply({}, h, train), h)
