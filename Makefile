@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 # The TPU compiler is installed for experiments.plan; there is no TPU to find.
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test test-slow lint figures tables benchmark
+.PHONY: demo test test-slow lint figures tables benchmark plans
 
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -37,5 +37,9 @@ tables: $(INSTALLED)  ## The README's results, from experiments/results.
 
 benchmark: $(INSTALLED)  ## The training step and the losses against plain code.
 	$(BIN)/python -m scripts.benchmark
+	$(BIN)/python -m scripts.bench_step --config=configs/digits.py
 	$(BIN)/python -m scripts.benchmark_exact
 	$(BIN)/python -m scripts.benchmark_linear
+
+plans: $(INSTALLED)  ## The paper's configs compiled for TPU pods: an hour or two.
+	$(BIN)/python -m scripts.plans

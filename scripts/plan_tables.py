@@ -56,6 +56,32 @@ def _compiled_flops(answer, plan) -> float:
   return answer["flops"] * devices / answer["num_images"]
 
 
+def plans_summary() -> str:
+  """A line for each plan: does it fit, and how fast can it be?"""
+  rows = []
+  for plan in _that_compile():
+    step = plan["train_step"]
+    at_best = 1 / step["speed"]["step_seconds"]
+    paper = PAPER_SPEED.get((plan["config"], plan["topology"]))
+    rows.append(
+      (
+        _name(plan),
+        f"{step['spare']:.0%}",
+        f"{_compiled_flops(step, plan) / 1e12:.2f}",
+        f"{at_best:.1f}",
+        "-" if paper is None else f"{paper}",
+      )
+    )
+  header = (
+    "batch of the paper",
+    "memory to spare",
+    "TFLOP per image",
+    "steps/s at best",
+    "the paper's steps/s",
+  )
+  return _table(header, rows)
+
+
 def plans_memory() -> str:
   """What a device holds while training, and what it leaves."""
   rows = []

@@ -237,7 +237,10 @@ def losses_exact() -> str:
 
 
 PLACES = (
-  ("README.md", (digits, imagenet, benchmark)),
+  (
+    "README.md",
+    (digits, imagenet, plan_tables.plans_summary, benchmark, bench_step),
+  ),
   ("docs/losses.md", (losses_linear, losses_exact)),
   ("docs/plans.md", plan_tables.MAKERS),
 )

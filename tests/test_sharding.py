@@ -246,17 +246,13 @@ def measured(tmp_path_factory):
     "--xla_backend_optimization_level=0"
   )
   done = subprocess.run(
-    [
-      sys.executable,
-      "-c",
-      f"import test_sharding as t; t.measure({str(folder)!r})",
-    ],
+    [sys.executable, "-c", program],
     env=os.environ
     | {"XLA_FLAGS": flags, "PYTHONPATH": f"{here}:{here.parent}"},
     capture_output=True,
     text=True,
     check=False,
-    timeout=300,
+    timeout=500,
   )
   assert done.returncode == 0, done.stderr
   return json.loads(done.stdout.splitlines()[-1])
