@@ -32,7 +32,13 @@ def _parse(argv, on_bad_flags):
     return rest
   # ml_collections raises these for a key that a locked config does not have,
   # and what a config raises when it does not know its argument.
-  except (flags.Error, AttributeError, OSError, ValueError) as error:
+  except (
+    flags.Error,
+    AttributeError,
+    KeyError,
+    OSError,
+    ValueError,
+  ) as error:
     message = _innermost(error)
     sys.stderr.write(f"error: {message}\n")
     sys.stderr.flush()
@@ -48,7 +54,11 @@ def _innermost(error) -> str:
   if "Traceback" in message or "Failed loading config" in message:
     last = message.strip().splitlines()[-1].strip()
     return last.removeprefix("ValueError: ")
-  return " ".join(message.split())
+  message = " ".join(message.split())
+  if " " not in message:  # Nothing is similar; the key is all that it says.
+    key = message.strip("\"'")
+    return f"the config has no key {key!r}; see configs/common.py"
+  return message
 
 
 @contextlib.contextmanager

@@ -34,6 +34,8 @@ TINY = (
 # name: (arguments of experiments.train, what the message must say)
 MISTAKES = {
   "misspelt_key": (["--config.optim.lrr=1"], ['Did you mean "lr"']),
+  "no_such_key": (["--config.foo=1"], ["no key 'foo'", "configs/common.py"]),
+  "no_such_section": (["--config.foo.bar=1"], ["no key 'foo'"]),
   "wrong_type": (["--config.optim.lr=fast"], ["lr", "'fast'"]),
   "no_such_config": (["--config=configs/nothing.py"], ["configs/nothing.py"]),
   "config_argument": (
