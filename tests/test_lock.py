@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-import runs
+import real_runs
 
 from experiments import lock
 
@@ -35,7 +35,7 @@ with lock.hold(pathlib.Path({str(workdir)!r})):
     stderr=subprocess.PIPE,
     text=True,
   )
-  assert runs.has_printed(child, "held")
+  assert real_runs.has_printed(child, "held")
   return child
 
 
@@ -139,22 +139,22 @@ def test_beats_change_the_file(tmp_path, short_watch):
 
 def test_two_jobs(tmp_path):
   args = (
-    *runs.TINY,
+    *real_runs.TINY,
     "--config.train.batch_size=8",
     "--config.train.total_steps=100000",
     "--config.train.checkpoint_every_steps=100000",
     "--config.train.sample_every_steps=100000",
     f"--workdir={tmp_path}",
   )
-  first = runs.start(*args)
-  runs.wait_until(lambda: runs.records(tmp_path), [first])
-  ((code, _, err),) = runs.end([runs.start(*args)])
+  first = real_runs.start(*args)
+  real_runs.wait_until(lambda: real_runs.records(tmp_path), [first])
+  ((code, _, err),) = real_runs.end([real_runs.start(*args)])
   assert code == 2
   assert err.startswith(f"error: --workdir={tmp_path} is in use by process ")
   assert f"process {first.pid} on" in err and err.count("\n") == 1
   # The first one has not noticed. Ctrl-C ends it, and lets the folder go.
   first.send_signal(signal.SIGINT)
-  ((code, _, err),) = runs.end([first])
+  ((code, _, err),) = real_runs.end([first])
   assert code == 130
   assert err.endswith("interrupted\n") and "Traceback" not in err
   assert not (tmp_path / lock.FILE).exists()

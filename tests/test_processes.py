@@ -7,13 +7,13 @@ import json
 import numpy as np
 import PIL.Image
 import pytest
-import runs
+import real_runs
 
 # Sums in another order. Adam magnifies that where gradients are near zero.
 RTOL = 1e-5
 
 TINY = (
-  *runs.TINY,
+  *real_runs.TINY,
   "--config.train.batch_size=8",
   "--config.train.total_steps=10",
   "--config.train.checkpoint_every_steps=10",
@@ -30,7 +30,7 @@ def columns(records):
 def one(tmp_path_factory):
   """The folder of a run in one process, on one device."""
   workdir = tmp_path_factory.mktemp("one")
-  runs.finish([runs.start(*TINY, f"--workdir={workdir}")])
+  real_runs.finish([real_runs.start(*TINY, f"--workdir={workdir}")])
   return workdir
 
 
@@ -39,8 +39,8 @@ def many(request, tmp_path_factory):
   """The folder of a run in processes of some devices, and what they printed."""
   num_processes, num_devices = request.param
   workdir = tmp_path_factory.mktemp("many")
-  printed = runs.finish(
-    runs.start_many(
+  printed = real_runs.finish(
+    real_runs.start_many(
       num_processes,
       *TINY,
       f"--workdir={workdir}",
@@ -53,10 +53,10 @@ def many(request, tmp_path_factory):
 
 
 def test_curve_of_one_process(one, many):
-  expected = columns(runs.records(one))
+  expected = columns(real_runs.records(one))
   assert expected[:, 0].tolist() == [2, 4, 6, 8, 10]
   np.testing.assert_allclose(
-    columns(runs.records(many[0])), expected, rtol=RTOL
+    columns(real_runs.records(many[0])), expected, rtol=RTOL
   )
 
 
@@ -112,10 +112,10 @@ def outcomes(tmp_path_factory):
 
   def run(name):
     extra = [arg.format(tmp=tmp) for arg in MISTAKES[name][0]]
-    children = runs.start_many(
+    children = real_runs.start_many(
       2, *TINY, f"--workdir={tmp}/{name}", of={1: extra}
     )
-    return tmp, runs.end(children)
+    return tmp, real_runs.end(children)
 
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     return dict(zip(MISTAKES, pool.map(run, MISTAKES), strict=True))
@@ -130,7 +130,7 @@ def test_mistake_in_one_process_ends_all(outcomes, name):
   for code, _, err in ended:
     assert code == 2
     assert err.count("error: ") == 1 and "Traceback" not in err
-  assert not runs.steps(tmp / name)  # before anything was trained
+  assert not real_runs.steps(tmp / name)  # before anything was trained
 
 
 @pytest.mark.parametrize(
@@ -172,8 +172,8 @@ def test_mistake_in_one_process_ends_all(outcomes, name):
   ],
 )
 def test_how_to_join(args, words, tmp_path):
-  children = [runs.start(*TINY, f"--workdir={tmp_path}/run", *args)]
-  ((code, _, err),) = runs.end(children)
+  children = [real_runs.start(*TINY, f"--workdir={tmp_path}/run", *args)]
+  ((code, _, err),) = real_runs.end(children)
   assert code == 2
   assert err.startswith("error: ") and words in err and err.count("\n") == 1
   assert not (tmp_path / "run").exists()
