@@ -96,19 +96,13 @@ def _inputs(config, programs, program):
 def _model_flops(config, programs, program) -> int:
   """FLOPs per image that the mathematics needs.
 
-  Of a step three forward passes, one for the pass itself and two for its
-  gradient; of sampling the forward passes that the sampler makes. Two FLOPs for
-  each multiply-add of a matrix product or convolution, without recomputation.
+  Of a step those of `sizes.train_flops`; of sampling the forward passes that
+  the sampler makes.
   """
   if program == "sample":
     fn, arguments, rows = _inputs(config, programs, program)
     return 2 * sum(sizes.macs_by_scope(fn, *arguments).values()) // rows
-  params = {"params": programs.state.params}
-  z = jax.ShapeDtypeStruct((1, *build.image_shape(config)), jnp.float32)
-  logsnr = jax.ShapeDtypeStruct((1,), jnp.float32)
-  labels = jax.ShapeDtypeStruct((1,), jnp.int32)
-  macs = sizes.macs_by_scope(programs.network.apply, params, z, logsnr, labels)
-  return 3 * 2 * sum(macs.values())
+  return sizes.train_flops(programs.network, build.image_shape(config))
 
 
 def _links_share(group, mesh, chip) -> float:

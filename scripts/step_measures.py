@@ -160,20 +160,6 @@ def measure_update(side: Side, state, *, rounds: int, steps: int) -> dict:
   }
 
 
-def flops_per_image(programs) -> int:
-  """Of forward and backward pass, without what remat computes again."""
-  z = programs.batch["image"]
-  args = (
-    jax.ShapeDtypeStruct((1, *z.shape[1:]), z.dtype),
-    jax.ShapeDtypeStruct((1,), jnp.float32),
-    jax.ShapeDtypeStruct((1,), jnp.int32),
-  )
-  macs = sizes.macs_by_scope(
-    programs.network.apply, {"params": programs.state.params}, *args
-  )
-  return 2 * 3 * sum(macs.values())
-
-
 def memory_of(step) -> int:
   """Bytes that a program needs on each device, arguments included."""
   m = step.memory_analysis()
@@ -197,7 +183,8 @@ def describe(side: Side, seconds) -> dict:
   config, programs = side.config, side.programs
   step_s, batch_size = float(np.median(seconds)), config.train.batch_size
   num_devices = programs.mesh.size
-  flops = batch_size * flops_per_image(programs)
+  image_shape = programs.batch["image"].shape[1:]
+  flops = batch_size * sizes.train_flops(programs.network, image_shape)
   achieved = flops / step_s / num_devices
   chip = chips.by_device_kind(jax.devices()[0].device_kind)
   peak = chip.peak_flops / chip.devices_per_chip if chip else None

@@ -45,6 +45,26 @@ def macs_by_scope(fn, *args) -> dict[str, int]:
   return {scope: macs for scope, macs in counts.items() if macs}
 
 
+def _forward(network, image_shape):
+  """Shapes of the variables, and multiply-adds by scope, for one image."""
+  z = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  logsnr = jax.ShapeDtypeStruct((1,), jnp.float32)
+  labels = jax.ShapeDtypeStruct((1,), jnp.int32)
+  variables = jax.eval_shape(
+    lambda *args: network.init(jax.random.key(0), *args), z, logsnr, labels
+  )
+  return variables, macs_by_scope(network.apply, variables, z, logsnr, labels)
+
+
+def train_flops(network, image_shape: tuple[int, int, int]) -> int:
+  """FLOPs of training on one image, as MFU counts them.
+
+  Three times those of a forward pass (one for itself, two for the gradient),
+  without what is computed again to save memory.
+  """
+  return 3 * 2 * sum(_forward(network, image_shape)[1].values())
+
+
 def size_table(network, image_shape: tuple[int, int, int]) -> str:
   """A table of parameters and multiply-adds for each part of a network.
 
@@ -55,18 +75,12 @@ def size_table(network, image_shape: tuple[int, int, int]) -> str:
   Returns:
     Lines of text: a part, its parameters, its MACs for one image; the total.
   """
-  z = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  logsnr = jax.ShapeDtypeStruct((1,), jnp.float32)
-  labels = jax.ShapeDtypeStruct((1,), jnp.int32)
-  variables = jax.eval_shape(
-    lambda *args: network.init(jax.random.key(0), *args), z, logsnr, labels
-  )
+  variables, scopes = _forward(network, image_shape)
   params = {
     part: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
     for part, tree in variables["params"].items()
   }
   macs = collections.Counter()
-  scopes = macs_by_scope(network.apply, variables, z, logsnr, labels)
   for scope, count in scopes.items():
     # "/SimpleUViT/down_0_1/Conv_0" belongs to the part down_0_1.
     macs[scope.split("/")[2]] += count
