@@ -16,6 +16,14 @@ def strict_jax():
   jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_compiled_programs(tmp_path_factory):
+  """Programs that tests start keep what they compile, but not in your home."""
+  # This process has read the variable before, and keeps nothing.
+  folder = str(tmp_path_factory.mktemp("compiled"))
+  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder)
+
+
 @pytest.fixture(scope="session")
 def on_four_devices():
   """A function that runs a program with four CPU devices: what it prints."""

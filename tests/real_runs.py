@@ -29,8 +29,16 @@ TINY = (
 TIMINGS = ("steps_per_second", "data_wait_fraction")
 
 
-def start(*args, num_devices=1, environ=None):
-  """Starts experiments.train on so many CPU devices."""
+def start(*args, **options):
+  """Starts experiments.train; see `start_python`."""
+  return start_python(["-m", "experiments.train", *args], **options)
+
+
+def start_python(args, *, num_devices=1, environ=None):
+  """Starts a program on so many CPU devices, with changes of the environment.
+
+  Variables of `environ` that are None are left out.
+  """
   # They run for milliseconds; LLVM would optimise them for longer.
   xla_flags = "--xla_backend_optimization_level=0 "
   xla_flags += f"--xla_force_host_platform_device_count={num_devices}"
@@ -41,14 +49,22 @@ def start(*args, num_devices=1, environ=None):
     "PYTHONUNBUFFERED": "1",
     "XLA_FLAGS": xla_flags,
   }
+  environ = os.environ | defaults | (environ or {})
   return subprocess.Popen(
-    [sys.executable, "-m", "experiments.train", *args],
+    [sys.executable, *args],
     cwd=ROOT,
-    env=os.environ | defaults | (environ or {}),
+    env={name: value for name, value in environ.items() if value is not None},
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
   )
+
+
+def free_port() -> int:
+  """A port of this machine that nobody listens to."""
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    return free.getsockname()[1]
 
 
 def start_many(count, *args, of=None, num_devices=1):
@@ -60,9 +76,7 @@ def start_many(count, *args, of=None, num_devices=1):
     of: {process: what it gets beside}.
     num_devices: of each process.
   """
-  with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
+  port = free_port()
   return [
     start(
       *args,

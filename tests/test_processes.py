@@ -177,3 +177,39 @@ def test_how_to_join(args, words, tmp_path):
   assert code == 2
   assert err.startswith("error: ") and words in err and err.count("\n") == 1
   assert not (tmp_path / "run").exists()
+
+
+ROWS = """
+import sys
+import jax
+import numpy as np
+from simple_diffusion import sharding
+
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+batch = np.arange(24, dtype=np.float32).reshape(8, 3) ** 2
+# As the wires of a TPU would have it: processes 1, 0, 0, 1.
+devices = [jax.devices()[i] for i in (2, 0, 1, 3)]
+for num_data, num_fsdp in ((4, 1), (2, 2), (1, 4)):
+  mesh = sharding.make_mesh(data=num_data, fsdp=num_fsdp, devices=devices)
+  by_example = sharding.by_example(mesh)
+  order = [device.process_index for device in mesh.devices.flat]
+  assert order == [1, 0, 0, 1], order
+  rows = sharding.local_rows(by_example, 8)
+  expected = [[2, 3, 4, 5], [0, 1, 6, 7]][jax.process_index()]
+  assert rows.tolist() == expected, rows
+  array = sharding.to_devices({"image": batch[rows]}, by_example)["image"]
+  assert array.shape == (8, 3)
+  whole = jax.jit(lambda a: a, out_shardings=sharding.whole(mesh))(array)
+  np.testing.assert_array_equal(whole, batch)
+jax.distributed.shutdown()
+"""
+
+
+def test_batch_is_the_same_in_whatever_order_devices_are():
+  address = f"127.0.0.1:{real_runs.free_port()}"
+  children = [
+    real_runs.start_python(["-c", ROWS, address, str(process)], num_devices=2)
+    for process in (0, 1)
+  ]
+  real_runs.finish(children)
