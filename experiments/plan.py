@@ -12,7 +12,7 @@ rematerialisation and batch are planned by changing the config:
   --config.mesh.fsdp=16 --config.model.remat=all --config.train.accum_steps=2
 
 If the step leaves less than a tenth of the memory, what would make it fit is
-found by compiling. Needs pip install -e '.[tpu]'. How to read the output:
+found by compiling. Needs pip install -e '.[plan]'. How to read the output:
 docs/plans.md.
 """
 
@@ -22,8 +22,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import cli
-from experiments import plan_report
-from experiments import planning
+from experiments.planning import planner
+from experiments.planning import report
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "What to plan: a file of configs/.", lock_config=True
@@ -39,7 +39,7 @@ _STEPS = flags.DEFINE_integer(
 )
 _EFFORT = flags.DEFINE_float(
   "effort",
-  planning.FAST_EFFORT,
+  planner.FAST_EFFORT,
   "Of the compiler: -1 is fastest, 0 what a training run compiles with.",
 )
 _JOBS = flags.DEFINE_integer("jobs", 2, "Compilations at once.")
@@ -51,16 +51,19 @@ _JSON = flags.DEFINE_bool("json", False, "Print one JSON object.")
 
 def main(_):
   with cli.user_errors():
-    result = planning.plan(
-      _CONFIG.value,
-      _TOPOLOGY.value,
-      effort=_EFFORT.value,
-      price_per_chip_hour=_PRICE.value,
-      num_steps=_STEPS.value,
-      jobs=_JOBS.value,
-      search=_SEARCH.value,
-    )
-  print(json.dumps(result) if _JSON.value else plan_report.text(result))
+    try:
+      result = planner.plan(
+        _CONFIG.value,
+        _TOPOLOGY.value,
+        effort=_EFFORT.value,
+        price_per_chip_hour=_PRICE.value,
+        num_steps=_STEPS.value,
+        jobs=_JOBS.value,
+        search=_SEARCH.value,
+      )
+    except RuntimeError as error:  # The compiler failed, or was killed.
+      raise ChildProcessError(str(error)) from error  # an OSError
+  print(json.dumps(result) if _JSON.value else report.text(result))
 
 
 if __name__ == "__main__":

@@ -36,9 +36,9 @@ from ml_collections import config_flags
 import numpy as np
 
 from experiments import cli
-from experiments import plan_report
 from experiments import records
 from experiments import workdir
+from experiments.planning import report
 from scripts import step_measures
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -76,7 +76,7 @@ def override(config, text: str):
 
 def summary(record) -> str:
   """What a reader wants to know first."""
-  gib, si = plan_report.gib, plan_report.si
+  gib, si = report.gib, report.si
   r, device = record, record["environment"]["devices"][0]
   if r["mfu"] is None:
     mfu = f"MFU unknown: experiments/chips.json has no peak of {device!r}"

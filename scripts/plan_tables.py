@@ -56,11 +56,19 @@ def _compiled_flops(answer, plan) -> float:
   return answer["flops"] * devices / answer["num_images"]
 
 
+def _at_best(speed, number: str) -> str:
+  """A number that follows from the roofline; ~ where HBM's estimate binds."""
+  return f"~{number}" if speed["bound_by"] == "hbm" else number
+
+
 def plans_summary() -> str:
   """A line for each plan: does it fit, and how fast can it be?"""
   rows = []
-  for plan in _that_compile():
+  for plan in plans():
     step = plan["train_step"]
+    if "speed" not in step:
+      rows.append((_name(plan), "**does not fit**", "-", "-", "-"))
+      continue
     at_best = 1 / step["speed"]["step_seconds"]
     paper = PAPER_SPEED.get((plan["config"], plan["topology"]))
     rows.append(
@@ -68,7 +76,7 @@ def plans_summary() -> str:
         _name(plan),
         f"{step['spare']:.0%}",
         f"{_compiled_flops(step, plan) / 1e12:.2f}",
-        f"{at_best:.1f}",
+        _at_best(step["speed"], f"{at_best:.1f}"),
         "-" if paper is None else f"{paper}",
       )
     )
@@ -217,9 +225,9 @@ def plans_speed() -> str:
         f"{seconds['compute']:.3f}",
         f"{seconds['hbm']:.3f}",
         f"{seconds['interconnect']:.3f}",
-        f"{at_best:.2f}",
-        f"{speed['images_per_second_per_chip']:.1f}",
-        f"{speed['mfu']:.0%}",
+        _at_best(speed, f"{at_best:.2f}"),
+        _at_best(speed, f"{speed['images_per_second_per_chip']:.1f}"),
+        _at_best(speed, f"{speed['mfu']:.0%}"),
         "-" if paper is None else f"{paper} ({paper / at_best:.0%})",
       )
     )
@@ -246,7 +254,7 @@ def plans_cost() -> str:
       (
         _name(plan),
         f"{cost['num_steps']:,}",
-        f"{cost['hours']:,.0f}",
+        _at_best(plan["train_step"]["speed"], f"{cost['hours']:,.0f}"),
         f"{cost['chip_hours']:,.0f}",
         usd,
       )
@@ -288,16 +296,25 @@ def plans_sampling() -> str:
 
 
 def plans_settings() -> str:
-  """Settings of each plan; what the search found where it is too tight."""
+  """The settings to use: the config's, or what the search has found."""
   rows = []
   for plan in plans():
-    changes = " ".join(f"--config.{k}={v}" for k, v in plan["settings"].items())
-    remedy = "-"
+    step, o = plan["train_step"], plan["overrides"]
+    verdict = f"fits, {step['spare']:.0%} to spare" if step["fits"] else "-"
     if plan["remedies"]:
       last = plan["remedies"][-1]
-      remedy = f"`{last['flags']}`" if last["fits"] else "nothing tried"
-    rows.append((_name(plan), f"`{changes}`" if changes else "-", remedy))
-  header = ("plan", "differs from the config", "what would make it fit")
+      verdict = f"with `{last['flags']}`" if last["fits"] else "none was found"
+    rows.append(
+      (
+        _name(plan),
+        f"{o['mesh.data']} x {o['mesh.fsdp']}",
+        o["model.remat"],
+        f"{o['train.batch_size']:,}",
+        str(o["train.accum_steps"]),
+        verdict,
+      )
+    )
+  header = ("plan", "mesh", "remat", "batch", "parts", "memory")
   return _table(header, rows)
 
 

@@ -5,12 +5,12 @@
 
 Appends a line per config and topology to experiments/results/plans.jsonl, from
 which `scripts.tables` writes docs/plans.md. What the file has of the same code
-and settings is not compiled again, so a run that was stopped goes on. Two
-compilations at once need about 6 GiB of memory; all take hours.
+and compiler is not compiled again, so a run that was stopped goes on. Two
+compilations at once need up to 13 GiB of memory; all take an hour or two.
 """
 
 from concurrent import futures
-import importlib
+import importlib.metadata
 import json
 import pathlib
 import subprocess
@@ -20,11 +20,11 @@ from absl import flags
 from absl import logging
 import jax
 
+from configs import imagenet
 from experiments import cli
-from experiments import plan_fit
-from experiments import planning
 from experiments import records
 from experiments import workdir
+from experiments.planning import planner
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -43,23 +43,13 @@ TOPOLOGIES = ("v4:4x4x8", "v5e:16x16", "v5p:4x4x8", "v6e:16x16")
 # 64 TPUv2 are the paper's for this U-Net.
 EXTRA = (("256,unet", "v2:8x8"),)
 
-# What differs from the config: the cheapest settings that leave a tenth of the
-# memory, by (config, TPU).
-SETTINGS = {}
-
 # What decides the compiled program and how it is read.
 CODE = (
   "configs",
   "simple_diffusion",
   "experiments/chips.json",
   "experiments/checks.py",
-  "experiments/collectives.py",
-  "experiments/compiled.py",
-  "experiments/hlo.py",
-  "experiments/plan_compile.py",
-  "experiments/plan_fit.py",
-  "experiments/planning.py",
-  "experiments/roofline.py",
+  "experiments/planning",
 )
 
 _RESULTS = flags.DEFINE_string(
@@ -75,11 +65,6 @@ def rows() -> list[tuple[str, str]]:
   """(config argument, topology) of everything to plan."""
   pairs = [(config, where) for where in TOPOLOGIES for config in CONFIGS]
   return [*pairs, *EXTRA]
-
-
-def settings(config: str, topology: str) -> dict:
-  """Overrides of a config for a TPU."""
-  return SETTINGS.get((config, topology.partition(":")[0]), {})
 
 
 def code_commit() -> str | None:
@@ -100,27 +85,18 @@ def code_commit() -> str | None:
 
 
 def is_done(path: pathlib.Path, row: dict) -> bool:
-  """Whether the file has a record of these settings by this very code."""
+  """Whether the file has this row, by this very code and compiler."""
   if row["code"] is None or not path.exists():
     return False
   lines = (json.loads(line) for line in path.read_text().splitlines())
   return any(row.items() <= line.items() for line in lines)
 
 
-def make_config(arg: str, overrides: dict):
-  """The config of configs/imagenet.py with overrides."""
-  config = importlib.import_module("configs.imagenet").get_config(arg)
-  config.update_from_flattened_dict(overrides)
-  return config
-
-
 def plan_row(path: pathlib.Path, row: dict) -> str:
   """Plans one row and appends it; returns a line that says how it went."""
   arg = row["config"].partition(":")[2]
   began_s = time.perf_counter()
-  result = planning.plan(
-    make_config(arg, row["settings"]), row["topology"], jobs=1
-  )
+  result = planner.plan(imagenet.get_config(arg), row["topology"], jobs=1)
   records.append_result(
     path, {**row, **result, "environment": workdir.environment()}
   )
@@ -129,8 +105,8 @@ def plan_row(path: pathlib.Path, row: dict) -> str:
   if result["remedies"] and result["remedies"][-1]["fits"]:
     found += f"; {result['remedies'][-1]['flags']} fits"
   return (
-    f"{row['config']} {row['topology']} {plan_fit.flags(row['settings'])}: "
-    f"{found} ({time.perf_counter() - began_s:.0f} s)"
+    f"{row['config']} {row['topology']}: {found} "
+    f"({time.perf_counter() - began_s:.0f} s)"
   )
 
 
@@ -147,8 +123,8 @@ def main(_):
     row = {
       "config": f"configs/imagenet.py:{config}",
       "topology": topology,
-      "settings": settings(config, topology),
       "code": commit,
+      "libtpu": importlib.metadata.version("libtpu"),
     }
     if all(part in name for part in _ONLY.value.split()):
       if is_done(path, row):

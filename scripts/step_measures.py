@@ -16,8 +16,8 @@ import numpy as np
 
 from experiments import checks
 from experiments import chips
-from experiments import compiled as compiled_lib
-from experiments import hlo
+from experiments.planning import costs
+from experiments.planning import hlo
 from simple_diffusion import build
 from simple_diffusion import programs as programs_lib
 from simple_diffusion import sharding
@@ -148,7 +148,7 @@ def measure_update(side: Side, state, *, rounds: int, steps: int) -> dict:
     for _ in range(rounds + 1):
       taken, state = window(update, state, inputs, steps)
       seconds.append(taken)
-  num_bytes = compiled_lib.hbm_bytes(hlo.parse(update.as_text()))
+  num_bytes = costs.hbm_bytes(hlo.parse(update.as_text()))
   one_pass = sum(
     math.prod(a.sharding.shard_shape(a.shape)) * a.dtype.itemsize
     for a in jax.tree.leaves(shapes.params)

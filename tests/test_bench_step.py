@@ -14,9 +14,9 @@ import pytest
 
 from configs import digits
 from experiments import chips
-from experiments import compiled
-from experiments import hlo
-from experiments import plan_compile
+from experiments.planning import child
+from experiments.planning import costs
+from experiments.planning import hlo
 from scripts import bench_step
 from scripts import step_measures
 from simple_diffusion import build
@@ -209,7 +209,7 @@ def update_program(sharding=None):
 def test_the_update_has_no_intermediates_in_memory():
   update, one_pass = update_program()
   by_xla = update.cost_analysis()["bytes accessed"] / one_pass
-  by_us = compiled.hbm_bytes(hlo.parse(update.as_text())) / one_pass
+  by_us = costs.hbm_bytes(hlo.parse(update.as_text())) / one_pass
   assert by_xla == pytest.approx(PASSES_OF_A_CPU, rel=0.01)
   assert by_us == pytest.approx(PASSES_OF_A_CPU, rel=0.01)
   memory = update.memory_analysis()
@@ -220,8 +220,8 @@ def test_the_update_has_no_intermediates_in_memory():
 
 UPDATE_ON_A_TPU = """
 import os
-from experiments import plan_compile
-os.environ.update(plan_compile.ENVIRONMENT)
+from experiments.planning import child
+os.environ.update(child.ENVIRONMENT)
 import test_bench_step
 print(test_bench_step.passes_of_a_tpu())
 """
@@ -229,10 +229,10 @@ print(test_bench_step.passes_of_a_tpu())
 
 def passes_of_a_tpu():
   """Of the update, compiled for one TPU v5e."""
-  (device,) = plan_compile.devices_of(chips.parse_topology("v5e:1x1"))
+  (device,) = child.devices_of(chips.parse_topology("v5e:1x1"))
   update, one_pass = update_program(jax.sharding.SingleDeviceSharding(device))
   assert update.memory_analysis().temp_size_in_bytes < 0.05 * one_pass
-  return compiled.hbm_bytes(hlo.parse(update.as_text())) / one_pass
+  return costs.hbm_bytes(hlo.parse(update.as_text())) / one_pass
 
 
 @pytest.mark.skipif(

@@ -4,8 +4,8 @@
 import pytest
 
 from experiments import chips
-from experiments import plan_fit
-from experiments import roofline
+from experiments.planning import fit
+from experiments.planning import roofline
 
 # -- Chips --------------------------------------------------------------------
 
@@ -172,7 +172,7 @@ def test_the_search_finds_what_fits(state, activations, overrides):
   def compile_step(config):
     return memory_of(config, state=state, activations=activations)
 
-  tried = plan_fit.search(
+  tried = fit.search(
     config,
     compile_step(config),
     num_devices=8,
@@ -184,7 +184,7 @@ def test_the_search_finds_what_fits(state, activations, overrides):
   assert not any(row["fits"] for row in tried[:-1])
   assert tried[-1]["peak"] <= 90
   assert tried[-1]["overrides"] == overrides
-  assert plan_fit.flags(overrides) == tried[-1]["flags"]
+  assert fit.flags(overrides) == tried[-1]["flags"]
   assert config["model"]["remat"] == "none"  # the given config stays
 
 
@@ -194,7 +194,7 @@ def test_the_search_gives_up():
   def compile_step(config):
     return memory_of(config, state=800, activations=10_000)
 
-  tried = plan_fit.search(
+  tried = fit.search(
     config,
     compile_step(config),
     num_devices=8,

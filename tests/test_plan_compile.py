@@ -10,13 +10,14 @@ import sys
 import pytest
 
 from configs import digits
+from configs import imagenet
 from experiments import chips
-from experiments import plan_compile
-from experiments import plan_fit
-from experiments import plan_report
-from experiments import planning
 from experiments import records
-from experiments import roofline
+from experiments.planning import child
+from experiments.planning import fit
+from experiments.planning import planner
+from experiments.planning import report
+from experiments.planning import roofline
 from scripts import plan_tables
 from scripts import plans
 
@@ -56,7 +57,7 @@ def small_config(**train):
 
 @pytest.fixture(scope="module")
 def small_plan():
-  return planning.plan(
+  return planner.plan(
     small_config(), TOPOLOGY, price_per_chip_hour=2.0, num_steps=1800
   )
 
@@ -113,7 +114,7 @@ def test_cost_and_report(small_plan):
     small_plan["train_step"]["speed"]["step_seconds"] * 0.5 * 4 * 2.0
   )
   assert json.loads(json.dumps(small_plan)) == small_plan
-  text = plan_report.text(small_plan)
+  text = report.text(small_plan)
   for words in (
     "4 chips, mesh data=1 fsdp=4, remat none, batch 8 (2 a device",
     "activations, gradients",
@@ -131,11 +132,11 @@ def large_config():
   config = small_config(batch_size=1024)
   config.data.image_size = 64
   config.model.num_res_blocks = (0,)  # convolutions take long to compile
-  return planning.prepared(config)
+  return planner.prepared(config)
 
 
 def compile_step(config):
-  return planning.compile_program(
+  return planner.compile_program(
     config, topology=TOPOLOGY, program="train_step", effort=-1.0
   )
 
@@ -154,7 +155,7 @@ def test_a_step_that_is_too_large_says_how_large():
 @pytest.mark.slow
 def test_what_makes_a_real_step_fit():
   config = large_config()
-  tried = plan_fit.search(
+  tried = fit.search(
     config,
     compile_step(config),
     num_devices=4,
@@ -171,8 +172,8 @@ def test_what_makes_a_real_step_fit():
 
 MISTAKES = """
 import os
-from experiments import plan_compile
-os.environ.update(plan_compile.ENVIRONMENT)
+from experiments.planning import child
+os.environ.update(child.ENVIRONMENT)
 from tests import test_plan_compile as here
 
 for section, key, value in (
@@ -180,10 +181,10 @@ for section, key, value in (
 ):
   config = here.small_config()
   config[section][key] = value
-  request = dict(config=here.planning.prepared(config), topology=here.TOPOLOGY,
+  request = dict(config=here.planner.prepared(config), topology=here.TOPOLOGY,
                  program="train_step", effort=-1.0)
   try:
-    plan_compile.answer(request)
+    child.answer(request)
   except ValueError as error:
     print(error)
 """
@@ -206,13 +207,13 @@ def test_mistakes_are_found_before_anything_is_compiled():
   with pytest.raises(ValueError, match="mesh.fsdp=3"):
     config = small_config()
     config.mesh.fsdp = 3
-    compile_step(planning.prepared(config))
+    compile_step(planner.prepared(config))
 
 
 def test_without_libtpu_the_remedy_is_named(monkeypatch):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
   with pytest.raises(ValueError, match="pip install -e '.\\[tpu\\]'"):
-    plan_compile.devices_of(chips.parse_topology(TOPOLOGY))
+    child.devices_of(chips.parse_topology(TOPOLOGY))
 
 
 def test_the_program_says_it_in_one_line():
@@ -240,7 +241,7 @@ def test_the_program_says_it_in_one_line():
 @needs_libtpu
 def test_tables_show_the_newest_plan(small_plan, tmp_path, monkeypatch):
   monkeypatch.setattr(plan_tables, "RESULTS", tmp_path)
-  row = {"config": "configs/imagenet.py:256,uvit", "settings": {}}
+  row = {"config": "configs/imagenet.py:256,uvit"}
   old = small_plan | {"overrides": small_plan["overrides"] | {"mesh.data": 77}}
   for plan in (old, small_plan):
     records.append_result(tmp_path / "plans.jsonl", row | plan)
@@ -265,14 +266,13 @@ def test_a_plan_that_does_not_fit_is_in_the_table(
   step = {k: v for k, v in step.items() if k not in ("memory", "speed")}
   plan = small_plan | {
     "config": "configs/imagenet.py:128,unet",
-    "settings": {"model.remat": "all"},
     "train_step": step | {"needed": 32 * 2**30, "fits": False},
     "remedies": [{"flags": "--config.mesh.fsdp=8", "fits": True}],
   }
   records.append_result(tmp_path / "plans.jsonl", plan)
   assert "| 32.0 | 15.8 | **does not fit** |" in plan_tables.plans_memory()
   settings = plan_tables.plans_settings().splitlines()[2]
-  assert "`--config.model.remat=all` | `--config.mesh.fsdp=8`" in settings
+  assert settings.endswith("| none | 32 | 1 | with `--config.mesh.fsdp=8` |")
   assert "Not yet planned." in plan_tables.plans_speed()
 
 
@@ -281,12 +281,8 @@ def test_each_of_the_papers_configs_is_planned():
   assert len(pairs) == len(set(pairs))
   for config, topology in pairs:
     chips.parse_topology(topology)
-    overrides = plans.settings(config, topology)
-    made = plans.make_config(config, overrides)
+    made = imagenet.get_config(config)
     assert made.model.name == config.partition(",")[2]
-    for key, value in overrides.items():
-      section, name = key.split(".")
-      assert made[section][name] == value
   assert set(plan_tables.PAPER_SPEED) <= {
     (f"configs/imagenet.py:{config}", topology) for config, topology in pairs
   }
@@ -294,11 +290,11 @@ def test_each_of_the_papers_configs_is_planned():
 
 def test_what_is_planned_is_not_planned_again(tmp_path):
   path = tmp_path / "plans.jsonl"
-  row = {"config": "a", "topology": "b", "settings": {"c": 1}, "code": "d"}
+  row = {"config": "a", "topology": "b", "libtpu": "c", "code": "d"}
   assert not plans.is_done(path, row)
   records.append_result(path, row | {"train_step": {}})
   assert plans.is_done(path, row)
   assert not plans.is_done(path, row | {"code": "e"})
-  assert not plans.is_done(path, row | {"settings": {}})
+  assert not plans.is_done(path, row | {"libtpu": "newer"})
   records.append_result(path, row | {"code": None})
   assert not plans.is_done(path, row | {"code": None})  # not committed

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments import collectives
-from experiments import compiled
-from experiments import hlo
+from experiments.planning import collectives
+from experiments.planning import costs
+from experiments.planning import hlo
 
 
 def compile_for(fn, *shapes):
@@ -88,7 +88,7 @@ def test_a_text_without_entry_says_so():
 )
 def test_flops_are_those_of_xla_where_there_is_no_loop(fn, shapes):
   done, program = compile_for(fn, *shapes)
-  counted = compiled.flops(program)
+  counted = costs.flops(program)
   assert counted > 0
   # XLA's own count has the elementwise operations, of which these have none.
   assert counted == done.cost_analysis()["flops"]
@@ -96,7 +96,7 @@ def test_flops_are_those_of_xla_where_there_is_no_loop(fn, shapes):
 
 def test_bytes_are_operands_and_results():
   _, program = compile_for(jnp.matmul, (32, 48), (48, 16))
-  assert compiled.hbm_bytes(program) == 4 * (32 * 48 + 48 * 16 + 32 * 16)
+  assert costs.hbm_bytes(program) == 4 * (32 * 48 + 48 * 16 + 32 * 16)
 
 
 def stack(weights, x):
@@ -108,12 +108,12 @@ def stack(weights, x):
 
 def test_a_loop_counts_as_often_as_it_runs():
   done, program = compile_for(jax.grad(stack), (7, 64, 64), (8, 64))
-  assert [trips for _, trips in compiled.loops(program)] == [7, 7]
-  assert compiled.unknown_loops(program) == 0
+  assert [trips for _, trips in costs.loops(program)] == [7, 7]
+  assert costs.unknown_loops(program) == 0
   # Forward, and in the backward pass the gradients of h and w.
-  assert compiled.flops(program) == 7 * 3 * 2 * 8 * 64 * 64
+  assert costs.flops(program) == 7 * 3 * 2 * 8 * 64 * 64
   # What the module is for: XLA counts one trip.
-  assert done.cost_analysis()["flops"] < compiled.flops(program) / 5
+  assert done.cost_analysis()["flops"] < costs.flops(program) / 5
 
 
 def test_nested_loops_multiply():
@@ -123,12 +123,12 @@ def test_nested_loops_multiply():
     )[0]
 
   _, program = compile_for(twice, (7, 64, 64), (8, 64))
-  assert compiled.flops(program) == 5 * 7 * 2 * 8 * 64 * 64
+  assert costs.flops(program) == 5 * 7 * 2 * 8 * 64 * 64
 
 
 def test_a_loop_reads_a_slice_of_a_stack():
-  few = compiled.hbm_bytes(compile_for(stack, (7, 64, 64), (8, 64))[1])
-  many = compiled.hbm_bytes(compile_for(stack, (70, 64, 64), (8, 64))[1])
+  few = costs.hbm_bytes(compile_for(stack, (7, 64, 64), (8, 64))[1])
+  many = costs.hbm_bytes(compile_for(stack, (70, 64, 64), (8, 64))[1])
   slice_bytes = 4 * 64 * 64
   # Each trip reads its own weights (here: cut out, written, read), not all.
   assert (many - few) / 63 < 4 * slice_bytes
@@ -142,8 +142,8 @@ def test_a_loop_that_ends_by_its_data_is_reported():
     )
 
   _, program = compile_for(halve, (8, 8))
-  assert compiled.unknown_loops(program) == 1
-  assert compiled.flops(program) == 2 * 8 * 8 * 8
+  assert costs.unknown_loops(program) == 1
+  assert costs.flops(program) == 2 * 8 * 8 * 8
 
 
 # A batched matrix product as XLA for TPU writes it: the batch of 4 is a spatial
@@ -159,7 +159,7 @@ window={size=4 stride=3 pad=0_0 lhs_dilate=4}, dim_labels=0bf_0io->0bf
 
 
 def test_flops_of_a_batched_product_on_a_tpu():
-  assert compiled.flops(hlo.parse(BATCHED)) == 2 * 4 * 8 * 32 * 16
+  assert costs.flops(hlo.parse(BATCHED)) == 2 * 4 * 8 * 32 * 16
 
 
 # -- Groups -------------------------------------------------------------------
@@ -266,6 +266,17 @@ def test_collectives_as_a_tpu_has_them():
   assert sent["collective-permute"] == size
 
 
+def test_an_all_reduce_without_a_slice_is_no_reduce_scatter():
+  start = TPU_COLLECTIVES.index("  ROOT %slice")
+  end = TPU_COLLECTIVES.index("}\n", TPU_COLLECTIVES.index("slice_sizes={16"))
+  alone = "  ROOT %id2 = u32[] add(%id, %id)\n"
+  used = "  ROOT %minus = bf16[64,32]{1,0} negate(%all-reduce)\n"
+  for line in (alone, used):
+    text = TPU_COLLECTIVES[:start] + line + TPU_COLLECTIVES[end + 2 :]
+    kinds = {c.kind for c in collectives.read(hlo.parse(text), 4)}
+    assert kinds == {"all-gather", "all-reduce", "collective-permute"}
+
+
 @pytest.mark.parametrize(
   "dims, is_parameter",
   [
@@ -305,9 +316,9 @@ PROGRAM = """
 import json
 import jax
 import jax.numpy as jnp
-from experiments import collectives
-from experiments import compiled
-from experiments import hlo
+from experiments.planning import collectives
+from experiments.planning import costs
+from experiments.planning import hlo
 from simple_diffusion import sharding
 
 mesh = sharding.make_mesh(data=1, fsdp=4)
@@ -328,7 +339,7 @@ for spec in (("fsdp",), ()):
   program = hlo.parse(step.lower(w, x).compile().as_text())
   found = collectives.read(program, 4)
   print(json.dumps({
-    "flops": compiled.flops(program),
+    "flops": costs.flops(program),
     "bytes": sum(c.num_bytes for c in found if c.kind == "all-gather"),
     "reduced": sum(c.num_bytes for c in found if "reduce" in c.kind),
     "of_batch": sum(

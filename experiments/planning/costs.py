@@ -12,7 +12,7 @@ import re
 
 import numpy as np
 
-from experiments import hlo
+from experiments.planning import hlo
 
 # What moves no data of its own: names for parts of buffers, and what is counted
 # elsewhere (the inside of loops and branches, the start of an async pair).

@@ -10,18 +10,18 @@ import sys
 import tempfile
 
 from experiments import chips
-from experiments import plan_fit
-from experiments import roofline
 from experiments import workdir
+from experiments.planning import fit
+from experiments.planning import roofline
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parent.parent.parent
 FAST_EFFORT = -1.0  # of the compiler; memory differs from that at 0 by 2 %
 
 
 def compile_program(
   config: dict, *, topology: str, program: str, effort: float
 ) -> dict:
-  """Compiles in a process of its own; see `plan_compile`.
+  """Compiles in a process of its own; see `child`.
 
   Args:
     config: as JSON, with model.num_classes.
@@ -41,7 +41,7 @@ def compile_program(
     told = pathlib.Path(folder) / "answer.json"
     asked.write_text(json.dumps(request))
     done = subprocess.run(
-      [sys.executable, "-m", "experiments.plan_compile", asked, told],
+      [sys.executable, "-m", "experiments.planning.child", asked, told],
       cwd=ROOT,
       env=os.environ,
       capture_output=True,
@@ -92,8 +92,8 @@ def plan(
   Returns:
     {"topology", "num_chips", "chip", "effort", "overrides": the settings that
     are planned, "train_step" and "sample": answers of
-    `plan_compile` with "spare", "speed" (see `roofline`), "fits"; "fsdp",
-    "cost", "remedies": see `plan_fit.search`}.
+    `child` with "spare", "speed" (see `roofline`), "fits"; "fsdp",
+    "cost", "remedies": see `fit.search`}.
 
   Raises:
     ValueError: if config or topology are wrong.
@@ -156,7 +156,7 @@ def plan(
       usd_per_hour=price_per_chip_hour,
     )
   if search and not step["fits"]:
-    result["remedies"] = plan_fit.search(
+    result["remedies"] = fit.search(
       config,
       step,
       num_devices=where.num_devices,

@@ -27,7 +27,7 @@ def speed(answer: dict, topology: chips.Topology) -> dict:
   """Step time, images/s/chip and MFU that the program allows.
 
   Args:
-    answer: of `plan_compile.answer`.
+    answer: of `child.answer`.
     topology: that it was compiled for.
 
   Returns:

@@ -119,7 +119,7 @@ def search(
     num_devices: of the topology.
     usable: bytes of a device.
     least_spare: share of them that has to be left.
-    compile_step: from a config to the answer of `plan_compile`.
+    compile_step: from a config to the answer of `child`.
     max_tries: compilations at most.
 
   Returns:

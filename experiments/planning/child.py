@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiles one program of a config for TPUs that are not here, and reads it.
 
-  python -m experiments.plan_compile request.json answer.json
+  python -m experiments.planning.child request.json answer.json
 
 `experiments.plan` starts this as a process of its own: the compiler is
 configured by environment variables that must be set before JAX is imported,
@@ -42,9 +42,9 @@ import numpy as np  # noqa: E402
 
 from experiments import checks  # noqa: E402
 from experiments import chips  # noqa: E402
-from experiments import collectives  # noqa: E402
-from experiments import compiled as compiled_lib  # noqa: E402
-from experiments import hlo  # noqa: E402
+from experiments.planning import collectives  # noqa: E402
+from experiments.planning import costs  # noqa: E402
+from experiments.planning import hlo  # noqa: E402
 from simple_diffusion import build  # noqa: E402
 from simple_diffusion import programs as programs_lib  # noqa: E402
 from simple_diffusion import sharding  # noqa: E402
@@ -61,7 +61,7 @@ def devices_of(topology: chips.Topology):
   """
   if importlib.util.find_spec("libtpu") is None:
     raise ValueError(
-      "compiling for TPUs needs libtpu, on any machine; pip install -e '.[tpu]'"
+      "compiling for TPUs needs libtpu, on a CPU, too; pip install -e '.[plan]'"
     )
   options = {}
   if topology.chip.name in ("v4", "v5p"):  # two cores that act as one device
@@ -252,12 +252,12 @@ def answer(request: dict) -> dict:
     found = collectives.read(parsed, mesh.size)
     images = (num_images, *build.image_shape(config))
     result |= {
-      "flops": compiled_lib.flops(parsed),
-      "hbm_bytes": compiled_lib.hbm_bytes(parsed),
+      "flops": costs.flops(parsed),
+      "hbm_bytes": costs.hbm_bytes(parsed),
       "collectives": summarise_collectives(
         found, programs, topology.chip, {images} if program == "sample" else ()
       ),
-      "unknown_loops": compiled_lib.unknown_loops(parsed),
+      "unknown_loops": costs.unknown_loops(parsed),
     }
   result["compile_seconds"] = time.perf_counter() - began_s
   peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -159,7 +159,7 @@ def _remedies(plan) -> list[str]:
 
 
 def text(plan: dict) -> str:
-  """The report of `plan.plan`'s result."""
+  """The report of what `planner.plan` returns."""
   mesh = plan["train_step"]["mesh"]
   batch = plan["overrides"]["train.batch_size"]
   devices = plan["num_chips"] * plan["chip"]["devices"]

@@ -20,7 +20,7 @@ import re
 
 import numpy as np
 
-from experiments import hlo
+from experiments.planning import hlo
 
 PADDING = 1.15  # XLA pads what a group does not divide into tiles
 
@@ -145,21 +145,24 @@ def axes_of(group: Sequence[int], mesh_shape: dict[str, int]) -> str:
 # -- Reading ------------------------------------------------------------------
 
 
+_SAME_ARRAY = ("bitcast", "get-tuple-element")
+
+
 def _is_reduce_scatter(place) -> bool:
   """Whether only this chip's part of an all-reduce is used.
 
   XLA for TPU has no reduce-scatter: it is an all-reduce in a computation that
   is named so, and that takes a slice of it.
   """
-  names = {place.instruction.name}
-  users = [
-    i
-    for i in place.computation.values()
-    if names & set(i.operands) and i.opcode != "get-tuple-element"
-  ]
-  return place.in_fusion and all(
-    user.opcode in ("dynamic-slice", "fusion") for user in users
-  )
+  names, users = {place.instruction.name}, []
+  for instruction in place.computation.values():  # in order of use
+    if names & set(instruction.operands):
+      if instruction.opcode in _SAME_ARRAY:
+        names.add(instruction.name)
+      else:
+        users.append(instruction.opcode)
+  slices = {"dynamic-slice", "fusion"}
+  return place.in_fusion and bool(users) and set(users) <= slices
 
 
 def _whole_arrays(kind, place) -> tuple[hlo.Array, ...]:
