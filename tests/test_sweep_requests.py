@@ -86,8 +86,11 @@ def test_request_and_gcloud_line_say_the_same():
   assert not node.network_config.enable_external_ips
   assert dict(node.labels) == {"sweep": "digits", "team": "a"}
   command = shlex.split(metadata["sweep-command"])
-  assert command[-1] == "--distributed"
-  assert command[-2] == "--workdir=/mnt/sweep/sweeps/digits/lr=0.1,seed=1"
+  assert command[-3:] == [
+    "--workdir=/mnt/sweep/sweeps/digits/lr=0.1,seed=1",
+    "--distributed",
+    "--join_timeout_s=1800",
+  ]
 
 
 @pytest.mark.parametrize(

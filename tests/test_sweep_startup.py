@@ -21,7 +21,9 @@ COMMANDS = {
 cat "$META/${path##*/instance/}" 2> /dev/null || exit 22
 """,
   "mountpoint": '[ -e "$LOG/mounted" ]\n',
-  "gcsfuse": 'echo "$@" >> "$LOG/gcsfuse"; touch "$LOG/mounted"\n',
+  "gcsfuse": """echo "$@" >> "$LOG/gcsfuse"
+[ ! -e "$LOG/no-bucket" ] && touch "$LOG/mounted"
+""",
   "gcloud": 'echo "$@" >> "$LOG/gcloud"\n',
   "python3": """echo "$PWD $@" >> "$LOG/python3"
 if [ "$3" = venv ]; then
@@ -204,11 +206,58 @@ def test_commit_that_is_not_there(tmp_path):
   assert len(machine.said("gcloud")) == 1
 
 
-def test_other_workers_only_train(tmp_path):
+def test_bucket_that_is_not_there(tmp_path):
+  machine = Machine(tmp_path)
+  (machine.log / "no-bucket").touch()
+  assert machine.boot("0") == 1
+  assert len(machine.said("gcsfuse")) == 5
+  assert len(machine.said("gcloud")) == 1 and not machine.said("starts")
+
+
+def test_metadata_that_is_not_there(tmp_path):
+  machine = Machine(tmp_path)
+  for value in (None, ""):  # not set, and empty
+    if value is None:
+      (machine.meta / "attributes" / "sweep-command").unlink()
+    else:
+      machine.set("sweep-command", value)
+    assert machine.boot("0") == 1
+    console = (tmp_path / "console").read_text()
+    assert "no attributes/sweep-command in the metadata" in console
+  (deleted, _) = machine.said("gcloud")
+  assert "delete digits-1 --zone=z --project=p" in deleted
+  assert not machine.said("gcsfuse") and not machine.said("starts")
+
+
+def test_size_of_the_log_is_told(tmp_path):
+  machine = Machine(tmp_path)
+  assert machine.boot("0") == 0
+  size = int((machine.point / "logs" / "bytes.txt").read_text())
+  log = (machine.point / "logs" / "worker-0.txt").read_bytes()
+  assert abs(size - len(log)) < 100 < size  # It is being written.
+
+
+def test_other_workers_train_and_fail(tmp_path):
   machine = Machine(tmp_path, worker=3)
   assert machine.boot("75", "0") == 0
   assert len(machine.said("starts")) == 2
-  assert not (machine.point / "sweep.json").exists()
+  names = {path.name for path in machine.point.iterdir()}
+  assert names == {"logs"}
   assert not machine.said("gcloud")
   log = (machine.point / "logs" / "worker-3.txt").read_text()
   assert "training: 0" in log
+  # What one of them cannot do, nobody waits for.
+  machine.set("sweep-commit", "0" * 40)
+  assert machine.boot("0") == 1
+  marker = json.loads((machine.point / "failed.json").read_text())
+  assert marker["state"] == "failed" and marker["worker"] == 3
+  assert not (machine.point / "sweep.json").exists()
+  assert len(machine.said("gcloud")) == 1
+
+
+def test_first_worker_forgets_the_failure_of_another_launch(tmp_path):
+  machine = Machine(tmp_path)
+  machine.point.mkdir(parents=True)
+  (machine.point / "failed.json").write_text('{"state": "failed"}')
+  assert machine.boot("0") == 0
+  assert not (machine.point / "failed.json").exists()

@@ -28,6 +28,8 @@ RUNTIMES = {
   "v6e": "v2-alpha-tpuv6e",
 }
 TYPES = {"v4": "v4", "v5e": "v5litepod", "v5p": "v5p", "v6e": "v6e"}
+# Must be less than what `watch` calls hung.
+JOIN_TIMEOUT_S = 1800
 PROVISIONING = ("spot", "on_demand", "reserved")
 
 
@@ -148,6 +150,8 @@ def metadata(order: Order, point: points_lib.Point) -> dict[str, str]:
     *point.flags,
     f"--workdir={MOUNT}/{workdir}",
     "--distributed",
+    # Workers install at different speeds.
+    f"--join_timeout_s={JOIN_TIMEOUT_S}",
   ]
   values = {
     "bucket": bucket,
@@ -235,8 +239,8 @@ def gcloud_line(order: Order, point: points_lib.Point) -> str:
   """The command that asks for the same."""
   is_flat = len(order.topology.shape) == 2
   chip = order.topology.chip.name
-  # The stable command knows chips up to v4 by --type (Cloud SDK 528), and no
-  # named reservations.
+  # The stable command knows chips up to v4 by --type, and no named reservations
+  # (memory, of Cloud SDK 528).
   is_alpha = bool(order.reservation) or (not is_flat and chip != "v4")
   line = ["gcloud", *(["alpha"] if is_alpha else []), "compute", "tpus"]
   line += ["queued-resources", "create", order.resource_id(point)]

@@ -54,7 +54,10 @@ def _act(action, order, points) -> int:
   else:
     pool.check_zone()
     watch = watch_lib.Watch(
-      pool, max_recreations=FLAGS.max_recreations, out=sys.stdout
+      pool,
+      max_recreations=FLAGS.max_recreations,
+      hung_after_s=60 * FLAGS.hung_after_minutes,
+      out=sys.stdout,
     )
     return watch.run(every_s=FLAGS.watch_every_s)
   return 0

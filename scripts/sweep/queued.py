@@ -14,8 +14,15 @@ from scripts.sweep import points as points_lib
 from scripts.sweep import states
 
 # Seconds until an operation of the API has to be through; a resource then
-# waits in Google's queue, for however long.
+# waits in Google's queue, for however long (memory).
 OPERATION_S = 900.0
+
+State = tpu.QueuedResourceState.State
+# In which a resource will never run again. A preempted one is SUSPENDED
+# (memory).
+GONE = (State.SUSPENDING, State.SUSPENDED, State.FAILED)
+# What a call may raise; an operation that takes too long, the last one.
+ERRORS = (exceptions.GoogleAPIError, TimeoutError)
 
 
 class ApiError(OSError):
@@ -60,7 +67,7 @@ class Pool:
     ours = {self.order.resource_name(p): p.name for p in self.points}
     try:
       found = list(self.client.list_queued_resources(parent=self.order.parent))
-    except exceptions.GoogleAPIError as error:
+    except ERRORS as error:
       raise ApiError(_explain(error, self.order)) from error
     return {ours[r.name]: r for r in found if r.name in ours}
 
@@ -69,7 +76,7 @@ class Pool:
     ours = {self.order.resource_id(p): p.name for p in self.points}
     try:
       found = list(self.client.list_nodes(parent=self.order.parent))
-    except exceptions.GoogleAPIError as error:
+    except ERRORS as error:
       raise ApiError(_explain(error, self.order)) from error
     ids = {node.name.rpartition("/")[2]: node for node in found}
     return {ours[i]: node for i, node in ids.items() if i in ours}
@@ -85,7 +92,7 @@ class Pool:
     try:
       found = self.client.list_accelerator_types(parent=self.order.parent)
       known = [kind.type_ for kind in found]
-    except exceptions.GoogleAPIError as error:
+    except ERRORS as error:
       raise ApiError(_explain(error, self.order)) from error
     if not any(kind.startswith(f"{prefix}-") for kind in known):
       raise ApiError(
@@ -106,7 +113,7 @@ class Pool:
       operation.result(timeout=OPERATION_S)
     except exceptions.AlreadyExists:
       return False
-    except exceptions.GoogleAPIError as error:
+    except ERRORS as error:
       raise ApiError(_explain(error, self.order)) from error
     return True
 
@@ -120,7 +127,7 @@ class Pool:
       operation.result(timeout=OPERATION_S)
     except exceptions.NotFound:
       pass
-    except exceptions.GoogleAPIError as error:
+    except ERRORS as error:
       raise ApiError(_explain(error, self.order)) from error
 
   def launch(self, out) -> None:
@@ -131,14 +138,21 @@ class Pool:
     """
     self.check_zone()
     existing, created = self.existing(), []
+    self._check_none_is_deleted(existing)
     for number, point in enumerate(self.points, 1):
-      if point.name in existing:
+      resource = existing.get(point.name)
+      if states.state(self.order.root, point) == states.DONE:
+        left = "; its TPU is still there: tpu watch or delete"
+        print(f"{point.name}: done before{left if resource else ''}", file=out)
+        continue
+      if resource and resource.state.state not in GONE:
         print(f"{point.name}: is queued already", file=out)
         continue
-      if states.state(self.order.root, point) == states.DONE:
-        print(f"{point.name}: done before", file=out)
-        continue
       try:
+        if resource:
+          was = resource.state.state.name.lower()
+          print(f"{point.name}: was {was}, is deleted first", file=out)
+          self.delete(point)
         if self.create(point):
           created.append(self.order.resource_id(point))
       except ApiError as error:
@@ -150,11 +164,29 @@ class Pool:
         ) from error
       print(f"{point.name}: queued", file=out, flush=True)
 
+  def _check_none_is_deleted(self, existing):
+    """A name is free again only once its resource is gone."""
+    deleted = [
+      name
+      for name, resource in existing.items()
+      if resource.state.state == State.DELETING
+    ]
+    if deleted:
+      raise ApiError(
+        f"{', '.join(deleted)}: being deleted; nothing was created. Launch "
+        "again when tpu status no longer shows that (minutes)"
+      )
 
-def _explain(error: exceptions.GoogleAPIError, order) -> str:
+
+def _explain(error: Exception, order) -> str:
   """One line for what the API says, with a remedy where there is one."""
   message = " ".join(str(getattr(error, "message", error)).split())
   where = f"project {order.project}, zone {order.zone}"
+  if isinstance(error, TimeoutError):
+    return (
+      f"Cloud TPU ({where}): no answer after {OPERATION_S:g} s; it may still "
+      "come: look with tpu status"
+    )
   if isinstance(error, exceptions.ResourceExhausted):
     kind = "preemptible " if order.provisioning == "spot" else ""
     return (

@@ -33,6 +33,9 @@ flags.DEFINE_bool("yes", False, "Spend what was shown.")
 flags.DEFINE_bool("dry_run", False, "Print requests, send none.")
 flags.DEFINE_float("watch_every_s", 60.0, "Between two looks.")
 flags.DEFINE_integer("max_recreations", 50, "Of a point.")
+flags.DEFINE_float(
+  "hung_after_minutes", 45.0, "Until watch deletes a TPU that says nothing.", 1
+)
 flags.DEFINE_string("endpoint", "", "Another server of the API.")
 _ACCELERATORS = flags.DEFINE_string("accelerators", "", "SkyPilot's: H100:8.")
 _INFRA = flags.DEFINE_string("infra", "", "SkyPilot's: cloud/region/zone.")

@@ -6,7 +6,9 @@
 # What differs between points comes as instance metadata (cloud_tpu.py).
 #
 # Worker 0 keeps sweep.json of the point in the bucket, which `sweep tpu status`
-# and `watch` read, and deletes the TPU when the point has ended.
+# and `watch` read, and deletes the TPU when the point is done. A worker that
+# cannot go on deletes it, whichever it is: what waits costs as much as what
+# runs. Where even that fails, `watch` sees that nothing moves.
 
 set -uo pipefail
 set -m # Each background job is a process group, to be killed as one.
@@ -14,6 +16,7 @@ home=${SWEEP_HOME:-/opt/sweep}
 mount=${SWEEP_MOUNT:-/mnt/sweep}
 pause=${SWEEP_PAUSE_S:-10}
 poll=${SWEEP_POLL_S:-5}
+export TQDM_MININTERVAL=10 # The log is kept: not ten lines a second.
 mkdir -p "$home" "$mount"
 exec > >(tee -a "$home/log.txt") 2>&1
 
@@ -26,37 +29,50 @@ retry() { # A network that is not up yet, a registry that is busy.
   local try
   for try in 1 2 3 4 5; do
     "$@" && return
-    echo "try $try failed: $*"
+    echo "try $try failed: $*" >&2 # Its output may be a value.
     sleep $((pause * try))
   done
   return 1
 }
 
-worker=$(metadata attributes/agent-worker-number || echo 0)
-for name in bucket workdir repository commit install command total-steps \
-  resource zone project; do
-  declare "${name//-/_}=$(metadata "attributes/sweep-$name")"
+give_back() {
+  gcloud compute tpus queued-resources delete "$resource" --zone="$zone" \
+    --project="$project" --force --quiet --async \
+    || echo "could not delete $resource: do it with python -m scripts.sweep tpu delete"
+}
+
+# First what it takes to give the TPU back.
+resource='' zone='' project=''
+for name in resource zone project worker bucket workdir repository commit \
+  install command total-steps; do
+  key=attributes/sweep-$name
+  [ $name = worker ] && key=attributes/agent-worker-number
+  if ! value=$(retry metadata "$key") || [ -z "$value" ]; then
+    echo "no $key in the metadata"
+    give_back
+    exit 1
+  fi
+  declare "${name//-/_}=$value"
 done
 folder=$mount/$workdir
 echo "-- $(date -u +%FT%TZ) worker $worker of $resource, commit $commit"
 
-mark() { # mark STATE EXIT_CODE: whole or not at all, by worker 0
-  [ "$worker" = 0 ] || return 0
-  printf '{"state": "%s", "exit_code": %s, "total_steps": %s, "time": "%s", "host": "%s"}\n' \
-    "$1" "$2" "$total_steps" "$(date -u +%FT%TZ)" "$(hostname)" \
-    > "$folder/sweep.json.tmp"
-  mv "$folder/sweep.json.tmp" "$folder/sweep.json"
+mark() { # mark STATE EXIT_CODE: whole or not at all, failures by any worker
+  local file=sweep.json
+  if [ "$worker" != 0 ]; then
+    [ "$1" = failed ] || return 0
+    file=failed.json
+  fi
+  printf '{"state": "%s", "exit_code": %s, "total_steps": %s, "time": "%s", "host": "%s", "worker": %s}\n' \
+    "$1" "$2" "$total_steps" "$(date -u +%FT%TZ)" "$(hostname)" "$worker" \
+    > "$folder/$file.$worker.tmp"
+  mv "$folder/$file.$worker.tmp" "$folder/$file"
 }
 
 upload_log() {
   cp "$home/log.txt" "$folder/logs/worker-$worker.txt"
-}
-
-give_back() { # What runs costs. `watch` deletes it, too, if this may not.
-  [ "$worker" = 0 ] || return 0
-  gcloud compute tpus queued-resources delete "$resource" --zone="$zone" \
-    --project="$project" --force --quiet --async \
-    || echo "could not delete $resource: do it with python -m scripts.sweep tpu delete"
+  # A small file for `watch`: it changes as long as the log grows.
+  [ "$worker" != 0 ] || stat -c %s "$home/log.txt" > "$folder/logs/bytes.txt"
 }
 
 mount_bucket() {
@@ -93,19 +109,24 @@ install_code() { # The images' own Python may be older than 3.11.
     && touch "$home/installed-$commit"
 }
 
-retry mount_bucket || exit 1
-mkdir -p "$folder/logs"
+if ! { retry mount_bucket && retry mkdir -p "$folder/logs"; }; then
+  give_back # without a word in the bucket
+  exit 1
+fi
+# Of another launch; who fails in this one needs longer than that to say so.
+[ "$worker" != 0 ] || rm -f "$folder/failed.json"
+
+# The log goes to the bucket once a minute, whole: a bucket cannot append.
+(while upload_log; sleep 60; do :; done) &
+uploader=$!
+trap 'kill -- -$uploader 2> /dev/null' EXIT
+
 if ! { retry check_out && retry install_code; }; then
   mark failed 1
   upload_log
   give_back
   exit 1
 fi
-
-# The log goes to the bucket once a minute, whole: a bucket cannot append.
-(while sleep 60; do upload_log; done) &
-uploader=$!
-trap 'kill -- -$uploader 2> /dev/null' EXIT
 
 cd "$home/code"
 crashes=0
@@ -132,7 +153,8 @@ while true; do
     75)
       mark preempted 75
       upload_log
-      # Gone soon if the whole TPU is; if it was only the process, go on.
+      # Gone soon if the whole TPU is; if it was only the process, or the
+      # other workers are not up yet, go on.
       sleep "$pause"
       continue
       ;;
@@ -151,6 +173,7 @@ while true; do
       ;;
   esac
   upload_log
-  give_back
+  # Others may still be writing their logs when one of them is done.
+  [ "$worker" != 0 ] && [ "$code" = 0 ] || give_back
   exit $((code != 0))
 done

@@ -18,6 +18,10 @@ from scripts.sweep import points as points_lib
 from scripts.sweep import store
 
 MARKER = "sweep.json"
+# By a rented worker, not the first, that cannot go on; the first one removes it
+# when it boots.
+WORKER_MARKER = "failed.json"
+LOCK = ".sweep.lock"
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"  # UTC; startup.sh writes it, too
 
 NOT_STARTED = "not started"
@@ -30,11 +34,8 @@ DONE = "done"
 def state(root: str, point: points_lib.Point) -> str:
   """One of the states above."""
   folder = pathlib.Path(root) / point.name
-  if not store.is_remote(root) and folder.exists():
-    handle = lock(folder)
-    if handle is None:
-      return RUNNING
-    os.close(handle)
+  if not store.is_remote(root) and is_locked(folder):
+    return RUNNING
   return last_state(root, point)
 
 
@@ -66,7 +67,12 @@ def _marked(marker: dict | None, point) -> str | None:
 def read_marker(root: str, point: points_lib.Point) -> dict | None:
   """What the runner of a point has written, or None."""
   content = store.read(root, f"{point.name}/{MARKER}")
-  return None if content is None else json.loads(content)
+  marker = None if content is None else json.loads(content)
+  if store.is_remote(root) and (marker is None or marker["state"] != DONE):
+    failure = store.read(root, f"{point.name}/{WORKER_MARKER}")
+    if failure is not None:
+      return json.loads(failure)
+  return marker
 
 
 def mark(folder: pathlib.Path, new_state: str, point, **details) -> None:
@@ -90,13 +96,28 @@ def newest_step(folder: pathlib.Path) -> int:
   return max((int(name) for name in found if name.isdigit()), default=0)
 
 
+def is_locked(folder: pathlib.Path) -> bool:
+  """Whether a process of this machine runs the point; writes nothing."""
+  try:
+    handle = os.open(folder / LOCK, os.O_RDONLY)
+  except (FileNotFoundError, PermissionError):
+    return False  # Who may not read it does not run it.
+  try:
+    fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return True
+  finally:
+    os.close(handle)
+  return False
+
+
 def lock(folder: pathlib.Path) -> int | None:
   """A file descriptor that holds the point, or None if another one does.
 
   Children that inherit it hold the point, too: a training that outlives its
   sweep is seen by the next sweep.
   """
-  handle = os.open(folder / ".sweep.lock", os.O_RDWR | os.O_CREAT, 0o666)
+  handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
   try:
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError:
