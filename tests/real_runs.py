@@ -4,7 +4,6 @@
 import json
 import os
 import pathlib
-import select
 import socket
 import subprocess
 import sys
@@ -125,12 +124,8 @@ def wait_until(condition, children, timeout=60):
 
 
 def has_printed(child, words):
-  """Whether a running process prints the words soon; reads them away."""
-  while select.select([child.stdout], [], [], 60)[0]:
-    line = child.stdout.readline()
-    if words in line or not line:
-      return words in line
-  return False
+  """Whether a running process prints the words; reads until then."""
+  return any(words in line for line in iter(child.stdout.readline, ""))
 
 
 def records(workdir):
