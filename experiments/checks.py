@@ -4,27 +4,56 @@
 Tracing finds what does not fit: shapes, unknown options, misspelt keys.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
+from simple_diffusion import images
 from simple_diffusion import programs as programs_lib
 from simple_diffusion import sharding
 
+_AT_LEAST_1 = (
+  "train.batch_size",
+  "train.accum_steps",
+  "train.total_steps",
+  "train.log_every_steps",
+  "train.checkpoint_every_steps",
+  "train.keep_checkpoints",
+  "train.sample_every_steps",
+  "train.num_samples",
+  "data.num_threads",
+  "eval.batch_size",
+)
+
+
+def check_values(config) -> None:
+  """Raises ValueError if a value is out of range, whatever the others are."""
+  for key in _AT_LEAST_1:
+    section, _, name = key.partition(".")
+    if config[section][name] < 1:
+      raise ValueError(f"{key}={config[section][name]} must be at least 1")
+  if not 0 <= config.train.seed < 2**64:
+    raise ValueError(
+      f"train.seed={config.train.seed} must be within 0..2**64-1"
+    )
+  if not 0 <= config.train.ema_decay < 1:
+    raise ValueError(
+      f"train.ema_decay={config.train.ema_decay} must be at least 0 and below "
+      "1; 0 is no average, 0.9999 the paper's"
+    )
+  if not 0 < config.optim.lr < math.inf:
+    raise ValueError(f"optim.lr={config.optim.lr} must be above 0 and finite")
+  try:
+    images.check_crop(config.data.crop)
+  except ValueError as error:
+    raise ValueError(f"data.crop={config.data.crop}: {error}") from error
+
 
 def check_train(config, num_devices: int) -> None:
-  """Raises ValueError if numbers of section `train` contradict one another."""
+  """Raises ValueError if a training cannot run on that many devices."""
+  check_values(config)
   t = config.train
-  for name in (
-    "batch_size",
-    "accum_steps",
-    "total_steps",
-    "log_every_steps",
-    "checkpoint_every_steps",
-    "sample_every_steps",
-    "num_samples",
-  ):
-    if t[name] < 1:
-      raise ValueError(f"train.{name}={t[name]} must be at least 1")
   num_parts = num_devices * t.accum_steps
   if t.batch_size % num_parts:
     low = t.batch_size // num_parts * num_parts
@@ -39,6 +68,13 @@ def check_train(config, num_devices: int) -> None:
       f"multiple of log_every_steps={t.log_every_steps}, so that a resumed "
       "record has no gap"
     )
+
+
+def check_devices(config, num_devices: int) -> None:
+  """Raises ValueError if mesh or batch do not go into so many devices."""
+  # Which devices they are does not matter for the shape of a mesh.
+  sharding.make_mesh(**config.mesh, devices=jax.devices()[:1] * num_devices)
+  check_train(config, num_devices)
 
 
 def trace(programs: programs_lib.Programs, num_samples: int) -> None:

@@ -257,6 +257,18 @@ def test_point_that_was_killed_with_its_sweep(tmp_path):
   ]
 
 
+def test_looking_writes_nothing(tmp_path):
+  plan(tmp_path, a="0")
+  states.mark(tmp_path / "a", states.FAILED, point_named("a"))
+  before = sorted(tmp_path.rglob("*"))
+  assert all_states(tmp_path, ["a"]) == ["failed"]
+  assert sorted(tmp_path.rglob("*")) == before
+  handle = states.lock(tmp_path / "a")
+  assert all_states(tmp_path, ["a"]) == ["running"]
+  os.close(handle)
+  assert all_states(tmp_path, ["a"]) == ["failed"]
+
+
 def test_two_sweeps_share_the_points(tmp_path):
   names = list("abcdef")
   plan(tmp_path, **dict.fromkeys(names, "0"))

@@ -6,7 +6,10 @@ import re
 
 import pytest
 
+from configs import digits
 from configs import points as lists
+from experiments import checks
+from scripts.sweep import here
 from scripts.sweep import names
 from scripts.sweep import points as points_lib
 
@@ -93,6 +96,7 @@ MISTAKES = (
   ({"model.patching": "dwt_9"}, "dwt_9"),
   ({"train.log_every_steps": 3}, "multiple of log_every_steps=3"),
   ({"objective.multiscale_base": None}, "flags cannot say None"),
+  ({"optim.lr": -1.0}, "optim.lr=-1.0 must be above 0"),
   ({"train.seed": 5}, "train.seed is swept, and set for all"),
 )
 
@@ -117,6 +121,59 @@ def test_all_mistakes_at_once(tmp_path):
   for line, number in zip(lines, expected, strict=True):
     assert line.startswith(f"point {number} of {len(MISTAKES)} (")
     assert MISTAKES[number - 1][1] in line
+
+
+# Keys, values, and what is said of them.
+OUT_OF_RANGE = (
+  ("data.crop", "centre", "data.crop=centre: .*center, random, squash"),
+  ("data.num_threads", 0, "data.num_threads=0 must be at least 1"),
+  ("train.seed", -1, "train.seed=-1 must be within 0..2"),
+  ("train.seed", 2**64, "train.seed=18446744073709551616 must be within"),
+  ("train.ema_decay", 1.0, "train.ema_decay=1.0 must be .* below 1"),
+  ("train.ema_decay", -0.1, "train.ema_decay=-0.1 must be at least 0"),
+  ("train.keep_checkpoints", 0, "train.keep_checkpoints=0 must be at least 1"),
+  ("eval.batch_size", 0, "eval.batch_size=0 must be at least 1"),
+  ("optim.lr", 0.0, "optim.lr=0.0 must be above 0"),
+  ("optim.lr", float("nan"), "optim.lr=nan must be above 0"),
+  ("optim.lr", float("inf"), "optim.lr=inf must be above 0 and finite"),
+)
+
+
+@pytest.mark.parametrize("key,value,words", OUT_OF_RANGE)
+def test_values_out_of_range(key, value, words):
+  config = digits.get_config()
+  checks.check_values(config)
+  section, _, name = key.partition(".")
+  config[section][name] = value
+  with pytest.raises(ValueError, match=words):
+    checks.check_shapes(config)
+  with pytest.raises(ValueError, match=words):
+    checks.check_train(config, 1)
+
+
+def test_this_machine(tmp_path, monkeypatch):
+  lists_of_names = [{"data.split": s} for s in ("train", "trian", "test")]
+  monkeypatch.setattr(points_lib, "_trace", lambda *_: None)
+  points = points_lib.load(write_config(tmp_path, lists_of_names), {})
+  with pytest.raises(ValueError) as caught:
+    here.check_sources(points)
+  (line,) = str(caught.value).splitlines()
+  assert (
+    line.startswith("point 2 of 3 (split=trian): ") and "train, test" in line
+  )
+  here.check_sources(points[::2])
+  # What points will find, by a process like theirs.
+  monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+  monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
+  assert here.num_devices(("0", "1")) == 1
+  assert here.num_devices(()) == 3
+  # 128 examples do not go into 3 devices, but into one.
+  with pytest.raises(ValueError, match="point 1 of 1 .* on 3 devices here: t"):
+    here.check(points[:1], ())
+  here.check(points[:1], ("0",))
+  monkeypatch.setenv("JAX_PLATFORMS", "abacus")
+  with pytest.raises(ValueError, match="no devices here: .*abacus"):
+    here.num_devices(())
 
 
 def test_configs_that_cannot_be_swept(tmp_path):

@@ -143,7 +143,7 @@ def test_devices_that_a_point_cannot_use():
     with_values("batch", train__batch_size=72),
   ]
   with pytest.raises(ValueError) as caught:
-    cloud_tpu.check_devices(points, chips.parse_topology("v5e:4x4"))
+    points_lib.check_devices(points, 16, "v5e:4x4")
   mesh, batch = str(caught.value).splitlines()
   assert mesh.startswith(
     "point 2 of 3 (mesh) on v5e:4x4: mesh.data=-1 x mesh.f"
@@ -151,7 +151,7 @@ def test_devices_that_a_point_cannot_use():
   assert batch.startswith(
     "point 3 of 3 (batch) on v5e:4x4: train.batch_size=72"
   )
-  cloud_tpu.check_devices(points[:1], chips.parse_topology("v5e:4x4"))
+  points_lib.check_devices(points[:1], 16, "v5e:4x4")
 
 
 def test_cost():

@@ -63,9 +63,11 @@ def test_results(root):
   }
   assert [row["state"] for row in made[1:]] == ["preempted", "not started"]
   assert [row["v_mse"] for row in made[1:]] == [0.75, None]
-  # The best first, those without a number last.
+  # The lowest first, those without a number last.
   names = [line.split()[0] for line in text.splitlines()]
   assert names[:4] == ["point", "b", "a", "c"]
+  highest = results.table(made, "v_mse", maximise=True).splitlines()
+  assert [line.split()[0] for line in highest] == ["point", "a", "b", "c"]
   assert re.search(r"^c +not started +0 +- +-$", text, re.MULTILINE)
   with pytest.raises(ValueError, match="--metric=fid .* step, loss, v_mse"):
     results.write(str(root), POINTS, metric="fid", out=root)
@@ -127,7 +129,6 @@ TASK_FIELDS = {
   "workdir": dict,
   "resources": dict,
   "file_mounts": dict,
-  "envs": dict,
   "setup": str,
   "run": str,
 }
@@ -154,7 +155,7 @@ def test_skypilot_tasks(tmp_path):
   assert task["workdir"] == {"url": "https://host/code", "ref": "0" * 40}
   # The bucket that is mounted is where the folder is.
   assert task["file_mounts"] == {
-    "/sweep": {"source": "s3://bucket", "mode": "MOUNT"}
+    "/sweep": {"source": "s3://bucket", "mode": "MOUNT_CACHED"}
   }
   command = shlex.split(task["run"])
   assert command[:4] == [
@@ -169,8 +170,31 @@ def test_skypilot_tasks(tmp_path):
 def test_skypilot_on_tpu():
   options = OPTIONS | {"accelerators": "tpu-v5litepod-16", "infra": ""}
   task = skypilot.task(POINTS[0], **options)
-  assert shlex.split(task["run"])[-1] == "--distributed"
+  assert shlex.split(task["run"])[-2:] == [
+    "--distributed",
+    "--join_timeout_s=1800",
+  ]
+  assert task["file_mounts"]["/sweep"]["mode"] == "MOUNT"
   assert "infra" not in task["resources"]
+
+
+@pytest.mark.parametrize(
+  "text,number",
+  [
+    ("H100:8", 8),
+    ("A100-80GB", 1),
+    ("tpu-v5litepod-16", 16),
+    ("tpu-v4-16", 8),
+  ],
+)
+def test_devices_of_accelerators(text, number):
+  assert skypilot.num_devices(text) == number
+
+
+@pytest.mark.parametrize("text", ["{H100:8, A100:8}", "H100:0", "8"])
+def test_accelerators_of_another_form(text):
+  with pytest.raises(ValueError, match="must be NAME:NUMBER"):
+    skypilot.num_devices(text)
 
 
 def test_skypilot_needs_a_bucket(tmp_path):

@@ -76,6 +76,9 @@ class Cloud:
     if request.name not in self.resources:
       context.abort(grpc.StatusCode.NOT_FOUND, "no such resource")
     assert request.force  # Else a resource with a node cannot be deleted.
+    if self.is_slow:
+      self.set(request.name, State.DELETING)
+      return operations_pb2.Operation(name="op")
     del self.nodes[request.name]
     return self._done(tpu.QueuedResource.pb(self.resources.pop(request.name)))
 

@@ -9,6 +9,7 @@ import pathlib
 
 from absl import flags
 
+from scripts.sweep import here
 from scripts.sweep import local
 from scripts.sweep import rented
 from scripts.sweep import results
@@ -20,6 +21,7 @@ _GPUS = flags.DEFINE_list("gpus", [], "One each for points in parallel: 0,1")
 _MAX_RESTARTS = flags.DEFINE_integer(
   "max_restarts", 5, "Of a preempted point that comes no further."
 )
+_MAXIMISE = flags.DEFINE_bool("maximise", False, "Highest metric first.")
 _METRIC = flags.DEFINE_string("metric", "loss", "Of metrics.jsonl, to rank by.")
 
 
@@ -66,6 +68,7 @@ def run(points, root: str) -> int:
     max_restarts=_MAX_RESTARTS.value,
     gpus=tuple(_GPUS.value),
   )
+  here.check(points, tuple(_GPUS.value))
   code = sweep.run()
   if code in (0, 1):  # Else it was told to stop, and time may be short.
     tabulate(points, root)
@@ -77,7 +80,10 @@ def tabulate(points, root: str) -> int:
   if store.is_remote(root) and not rented.OUT.value:
     raise ValueError("--out=FOLDER is needed for results of a bucket")
   out = pathlib.Path(rented.OUT.value or root)
-  print(results.write(root, points, metric=_METRIC.value, out=out))
+  text = results.write(
+    root, points, metric=_METRIC.value, maximise=_MAXIMISE.value, out=out
+  )
+  print(text)
   return 0
 
 
@@ -86,6 +92,6 @@ def _on_tpu(action: str, points, root: str) -> int:
     from scripts.sweep import on_tpu  # The others do without Google's client.
   except ImportError as error:
     raise ImportError(
-      f"{error}: Cloud TPU needs pip install google-cloud-tpu"
+      f"{error}: Cloud TPU needs pip install -e '.[cloud]'"
     ) from error
   return on_tpu.act(action, points, root)

@@ -7,13 +7,10 @@ import re
 import shlex
 
 from google.cloud import tpu_v2alpha1 as tpu
-import jax
 
-from experiments import checks
 from experiments import chips
 from scripts.sweep import names
 from scripts.sweep import points as points_lib
-from simple_diffusion import sharding
 
 STARTUP = pathlib.Path(__file__).with_name("startup.sh")
 MOUNT = "/mnt/sweep"
@@ -120,24 +117,6 @@ def check(order: Order) -> None:
       raise ValueError(
         f'--labels: {key}={value} must be of a-z, 0-9, "-" and "_"'
       )
-
-
-def check_devices(points, topology: chips.Topology) -> None:
-  """Raises ValueError if meshes or batches do not go into the devices."""
-  errors = []
-  # Which devices they are does not matter for the shape of a mesh.
-  devices = jax.devices()[:1] * topology.num_devices
-  for number, point in enumerate(points, 1):
-    try:
-      sharding.make_mesh(**point.config.mesh, devices=devices)
-      checks.check_train(point.config, topology.num_devices)
-    except ValueError as error:
-      errors.append(
-        f"point {number} of {len(points)} ({point.name}) on {topology.text}: "
-        f"{error}"
-      )
-  if errors:
-    raise ValueError("\n".join(errors))
 
 
 def metadata(order: Order, point: points_lib.Point) -> dict[str, str]:

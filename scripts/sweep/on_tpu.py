@@ -8,6 +8,7 @@ from absl import flags
 from experiments import chips
 from scripts.sweep import cloud_tpu
 from scripts.sweep import cost
+from scripts.sweep import points as points_lib
 from scripts.sweep import queued
 from scripts.sweep import rented
 from scripts.sweep import states
@@ -23,7 +24,9 @@ def act(action: str, points, root: str) -> int:
   order = _order(root, with_code=spends)
   cloud_tpu.check(order)
   if spends:
-    cloud_tpu.check_devices(points, order.topology)
+    points_lib.check_devices(
+      points, order.topology.num_devices, order.topology.text
+    )
   if spends and FLAGS.dry_run:
     for point in points:
       print(cloud_tpu.as_json(cloud_tpu.request(order, point)))

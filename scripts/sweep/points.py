@@ -20,7 +20,7 @@ from experiments import checks
 from scripts.sweep import names
 
 # Keys whose value is no part of the program: points that differ in nothing
-# else are traced once.
+# else are traced once. Their values are checked for each point.
 NOT_TRACED = ("optim.lr", "train.seed")
 
 
@@ -163,6 +163,7 @@ def _point(file, base, overrides, keys) -> Point:
 
 def _trace(point: Point, known: dict) -> None:
   """Checks shapes; `known` has the errors of programs traced before."""
+  checks.check_values(point.config)
   alike = point.config.copy_and_resolve_references().unlock()
   for key in NOT_TRACED:
     section, _, field = key.partition(".")
@@ -179,6 +180,26 @@ def _trace(point: Point, known: dict) -> None:
       known[alike] = f"{type(error).__name__}: {first_line}"
   if known[alike]:
     raise ValueError(known[alike])
+
+
+def check_devices(points, num_devices: int, where: str) -> None:
+  """Raises ValueError if meshes or batches do not go into the devices.
+
+  Args:
+    points: of a sweep.
+    num_devices: of each point.
+    where: what has them, such as v5e:4x4.
+  """
+  errors = []
+  for number, point in enumerate(points, 1):
+    try:
+      checks.check_devices(point.config, num_devices)
+    except ValueError as error:
+      errors.append(
+        f"point {number} of {len(points)} ({point.name}) on {where}: {error}"
+      )
+  if errors:
+    raise ValueError("\n".join(errors))
 
 
 def _keys(tree, prefix=""):

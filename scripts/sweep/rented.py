@@ -2,10 +2,12 @@
 """Flags of what is rented, and the action that exports SkyPilot tasks."""
 
 import pathlib
+import shlex
 
 from absl import flags
 from ml_collections import config_flags
 
+from scripts.sweep import points as points_lib
 from scripts.sweep import revision
 from scripts.sweep import skypilot
 
@@ -48,6 +50,9 @@ def on_skypilot(points, root: str) -> int:
   """Writes SkyPilot's task files."""
   if not OUT.value or not _ACCELERATORS.value:
     raise ValueError("skypilot needs --out=FOLDER and --accelerators=H100:8")
+  points_lib.check_devices(
+    points, skypilot.num_devices(_ACCELERATORS.value), _ACCELERATORS.value
+  )
   is_tpu = _ACCELERATORS.value.startswith("tpu-")
   written = skypilot.export(
     points,
@@ -62,7 +67,7 @@ def on_skypilot(points, root: str) -> int:
     install=_INSTALL.value or (".[tpu]" if is_tpu else ".[cuda]"),
   )
   for path in written:
-    print(f"sky jobs launch '{path}'")
+    print(f"sky jobs launch {shlex.quote(str(path))}")
   return 0
 
 

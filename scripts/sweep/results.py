@@ -54,12 +54,13 @@ def rows(root: str, points, records: dict, metric: str) -> list[dict]:
   return made
 
 
-def table(made: list[dict], metric: str) -> str:
-  """The rows as text, the best points first, those without numbers last."""
+def table(made: list[dict], metric: str, *, maximise: bool) -> str:
+  """The rows as text, lowest or highest first, those without numbers last."""
   names = ["point", "state", "step", *dict.fromkeys(("loss", metric))]
 
   def order(row):
-    return (row[metric] is None, row[metric] or 0.0)
+    sign = -1 if maximise else 1
+    return (row[metric] is None, sign * (row[metric] or 0.0))
 
   def text(value):
     if value is None:
@@ -129,7 +130,9 @@ def draw(made, records, metric: str, path: pathlib.Path) -> None:
   canvas.savefig(path)
 
 
-def write(root: str, points, *, metric: str, out: pathlib.Path) -> str:
+def write(
+  root: str, points, *, metric: str, out: pathlib.Path, maximise: bool = False
+) -> str:
   """Writes sweep.jsonl and sweep.png into `out`; returns the table.
 
   Raises:
@@ -151,4 +154,4 @@ def write(root: str, points, *, metric: str, out: pathlib.Path) -> str:
     written += f", {out}/sweep.png"
   except ImportError:
     written += "; for a plot pip install matplotlib"
-  return f"{table(made, metric)}\n{written}"
+  return f"{table(made, metric, maximise=maximise)}\n{written}"

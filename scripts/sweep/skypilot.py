@@ -16,6 +16,8 @@ from scripts.sweep import names
 from scripts.sweep import points as points_lib
 
 MOUNT = "/sweep"
+# Hosts install at different speeds.
+JOIN_TIMEOUT_S = 1800
 # What a managed job restarts by itself; a crash may be chance.
 MAX_RESTARTS_ON_ERRORS = 3
 
@@ -57,8 +59,12 @@ def task(
   bucket, folder = scheme[1], scheme[2].strip("/")
   workdir = "/".join(part for part in (MOUNT, folder, point.name) if part)
   command = ["-m", "experiments.train", *point.flags, f"--workdir={workdir}"]
+  # With MOUNT a store takes neither appended records nor renamed checkpoints;
+  # with MOUNT_CACHED a disk does (memory). But hosts must see one another's.
+  mode = "MOUNT_CACHED"
   if accelerators.startswith("tpu-"):  # One job runs on all hosts of a slice.
-    command.append("--distributed")
+    mode = "MOUNT"
+    command += ["--distributed", f"--join_timeout_s={JOIN_TIMEOUT_S}"]
   resources = {
     "accelerators": accelerators,
     "use_spot": use_spot,
@@ -75,8 +81,7 @@ def task(
     "name": names.resource_id(sweep, point.name),
     "workdir": {"url": repository, "ref": commit},
     "resources": resources,
-    "file_mounts": {MOUNT: {"source": bucket, "mode": "MOUNT"}},
-    "envs": {"SWEEP": sweep, "POINT": point.name},
+    "file_mounts": {MOUNT: {"source": bucket, "mode": mode}},
     "setup": (
       "pip install -q uv\n"
       "uv venv -q --clear --python 3.11 .venv\n"
@@ -84,6 +89,24 @@ def task(
     ),
     "run": f".venv/bin/python {shlex.join(command)}\n",
   }
+
+
+def num_devices(accelerators: str) -> int:
+  """Devices of such as H100:8, A100 or tpu-v5litepod-16.
+
+  Raises:
+    ValueError: if the text is of another form.
+  """
+  if match := re.fullmatch(r"tpu-(\w+)-(\d+)", accelerators):
+    # Types of v4 and v5p count cores, of which two are one device.
+    return int(match[2]) // (2 if match[1] in ("v4", "v5p") else 1)
+  match = re.fullmatch(r"[A-Za-z][\w.-]*(?::([1-9]\d*))?", accelerators)
+  if not match:
+    raise ValueError(
+      f"--accelerators={accelerators} must be NAME:NUMBER, such as H100:8, or "
+      "tpu-v5litepod-16"
+    )
+  return int(match[1] or 1)
 
 
 class _Dumper(yaml.SafeDumper):
