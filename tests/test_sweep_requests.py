@@ -18,11 +18,19 @@ from scripts.sweep import points as points_lib
 from scripts.sweep import revision
 
 ROOT = pathlib.Path(__file__).parent.parent
+# Of configs/digits.py, by its table of sizes (`sizes.size_table`).
+NUM_PARAMETERS = 1_650_116
 
 
 def points_named(*names):
   config = ml_collections.ConfigDict({"train": {"total_steps": 4}})
   return [points_lib.Point(n, {}, (f"--config={n}",), config) for n in names]
+
+
+def point_with(name, **values):
+  overrides = {key.replace("__", "."): v for key, v in values.items()}
+  config = points_lib.parse_config("configs/digits.py", overrides)
+  return points_lib.Point(name, overrides, (), config)
 
 
 def order_of(topology="v5e:4x4", **fields):
@@ -132,15 +140,10 @@ def test_orders_that_cannot_be(fields, words):
 
 
 def test_devices_that_a_point_cannot_use():
-  def with_values(name, **values):
-    overrides = {key.replace("__", "."): v for key, v in values.items()}
-    config = points_lib.parse_config("configs/digits.py", overrides)
-    return points_lib.Point(name, overrides, (), config)
-
   points = [
-    with_values("good", mesh__fsdp=4),
-    with_values("mesh", mesh__fsdp=3),
-    with_values("batch", train__batch_size=72),
+    point_with("good", mesh__fsdp=4),
+    point_with("mesh", mesh__fsdp=3),
+    point_with("batch", train__batch_size=72),
   ]
   with pytest.raises(ValueError) as caught:
     points_lib.check_devices(points, 16, "v5e:4x4")
@@ -157,31 +160,79 @@ def test_devices_that_a_point_cannot_use():
 def test_cost():
   estimate = dict(
     num_points=3,
-    hours_per_point=2.5,
+    hours=[2.5] * 3,
     usd_per_chip_hour=2.0,
     provisioning="on_demand",
   )
-  text = cost.estimate(chips.parse_topology("v5e:4x4"), **estimate)
+  where = chips.parse_topology("v5e:4x4")
+  text = cost.estimate(where, **estimate)
   # 3 points x 16 chips x $2, and 2.5 times that.
   assert "48 together" in text and "$96.00 an hour" in text
-  assert "120 chip-hours, $240.00" in text
-  estimate |= dict(usd_per_chip_hour=None, hours_per_point=None)
-  text = cost.estimate(chips.parse_topology("v5e:4x4"), **estimate)
+  assert "2.5 hours a point, 120 chip-hours, $240.00" in text
+  text = cost.estimate(where, **(estimate | dict(hours=[1, 2, 6])))
+  assert "1 to 6 hours a point, 144 chip-hours, $288.00" in text
+  text = cost.estimate(where, **(estimate | dict(num_points=0, hours=[])))
+  assert "0 chip-hours, $0.00" in text
+  estimate |= dict(usd_per_chip_hour=None, hours=None)
+  text = cost.estimate(where, **estimate)
   price = chips.table()["v5e"].usd_per_hour
   assert f"${price:,.2f} for a chip and hour (list price" in text
   assert "total: unknown; give --hours_per_point" in text
 
 
+# Of configs/digits.py, as `experiments.plan --json` writes it.
+PLAN = {
+  "topology": "v5e:2x2",
+  "overrides": {
+    "mesh.data": 4,
+    "mesh.fsdp": 1,
+    "model.remat": "none",
+    "train.batch_size": 64,
+    "train.accum_steps": 1,
+  },
+  "train_step": {"num_parameters": NUM_PARAMETERS},
+  "cost": {"num_steps": 1_000, "hours": 0.5},
+}
+
+
 def test_hours_of_a_plan(tmp_path):
   path = tmp_path / "plan.json"
-  path.write_text('{"topology": "v5e:4x4", "cost": {"hours": 7.5}}')
-  four, eight = map(chips.parse_topology, ("v5e:4x4", "v5e:8x8"))
-  assert cost.planned_hours(str(path), four) == 7.5
-  with pytest.raises(ValueError, match="of topology v5e:4x4, not of v5e:8x8"):
-    cost.planned_hours(str(path), eight)
-  path.write_text('{"topology": "v5e:4x4", "cost": null}')
+  path.write_text(json.dumps(PLAN))
+  two, four = map(chips.parse_topology, ("v5e:2x2", "v5e:4x4"))
+  points = [
+    point_with("a", train__total_steps=1_000, train__seed=3),
+    point_with("b", train__total_steps=3_000),
+  ]
+  assert cost.planned_hours(str(path), two, points) == [0.5, 1.5]
+  with pytest.raises(ValueError, match="of topology v5e:2x2, not of v5e:4x4"):
+    cost.planned_hours(str(path), four, points)
+  others = [
+    point_with("c", train__batch_size=32),
+    point_with("d", mesh__fsdp=2),
+    point_with("e", model__remat="all"),
+    point_with("f", model__emb_channels=64),
+  ]
+  with pytest.raises(ValueError) as caught:
+    cost.planned_hours(str(path), two, points + others)
+  lines = str(caught.value).splitlines()
+  for number, line, words in zip(
+    (3, 4, 5, 6),
+    lines,
+    (
+      "(c): train.batch_size is 64 there, 32 here. Plan its",
+      "(d): mesh.data is 4 there, 2 here; mesh.fsdp is 1 there, 2 here. Plan",
+      "(e): model.remat is none there, all here. Plan its config",
+      f"(f): the number of parameters is {NUM_PARAMETERS} there, ",
+    ),
+    strict=True,
+  ):
+    assert f"is not of point {number} of 6 {words}" in line
+  path.write_text(json.dumps(PLAN | {"cost": None}))
   with pytest.raises(ValueError, match="does not fit"):
-    cost.planned_hours(str(path), four)
+    cost.planned_hours(str(path), two, points)
+  path.write_text("[]")
+  with pytest.raises(ValueError, match="is no plan; write it with"):
+    cost.planned_hours(str(path), two, points)
 
 
 def test_code_that_others_cannot_fetch(tmp_path):

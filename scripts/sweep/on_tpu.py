@@ -67,13 +67,15 @@ def _act(action, order, points) -> int:
 
 
 def _cost(order, points) -> str:
-  hours = FLAGS.hours_per_point
-  if hours is None and FLAGS.plan:
-    hours = cost.planned_hours(FLAGS.plan, order.topology)
+  hours = None
+  if FLAGS.hours_per_point is not None:
+    hours = [FLAGS.hours_per_point] * len(points)
+  elif FLAGS.plan:
+    hours = cost.planned_hours(FLAGS.plan, order.topology, points)
   return cost.estimate(
     order.topology,
     num_points=len(points),
-    hours_per_point=hours,
+    hours=hours,
     usd_per_chip_hour=FLAGS.price_per_chip_hour,
     provisioning=order.provisioning,
   )
