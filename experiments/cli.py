@@ -3,8 +3,9 @@
 
 A mistake of the user's (ValueError, OSError, ImportError where it is looked
 for; any bad flag) is one message on stderr and exit code 2. A diverged run is
-one and exit code 1. A run that was preempted and saved ends with code 75; the
-same command goes on. Ctrl-C ends at once, with code 130. Everything else is a
+one and exit code 1. A run that was preempted and saved ends with code 75, and
+so does one whose other processes did not come in time; the same command goes
+on. Ctrl-C ends a process alone at once, with code 130. Everything else is a
 bug: a traceback.
 """
 

@@ -19,6 +19,7 @@ import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
+from experiments import cli
 from experiments import workdir as workdir_lib
 
 _DISTRIBUTED = flags.DEFINE_bool(
@@ -85,12 +86,15 @@ def _lonely(reason):
 
 @contextlib.contextmanager
 def _time_limit(seconds, message):
-  """Ends the process with code 2 if the block takes longer, even inside C++."""
+  """Ends the process if the block takes longer, even inside C++.
+
+  With the code of what may be better another time: they may just be late.
+  """
 
   def end():
     sys.stderr.write(f"error: {message}\n")
     sys.stderr.flush()
-    os._exit(2)
+    os._exit(cli.EXIT_PREEMPTED)
 
   timer = threading.Timer(seconds, end)
   timer.daemon = True
@@ -135,16 +139,24 @@ def joined():
   initialize()
   try:
     yield
-  except (SystemExit, FloatingPointError):
+  except BaseException as error:
+    end_if_alone(type(error), error, error.__traceback__)
     leave()
     raise
-  except BaseException:
-    if jax.process_count() > 1:
-      traceback.print_exc()
-      sys.stderr.flush()
-      os._exit(1)
-    raise
   leave()
+
+
+def end_if_alone(kind, error, trace) -> None:
+  """An exit callback: ends a process that fails for a reason of its own.
+
+  To be entered last, so that nothing is closed before that waits for the
+  others, who do not come.
+  """
+  agreed = kind is None or issubclass(kind, (SystemExit, FloatingPointError))
+  if not agreed and jax.process_count() > 1:
+    traceback.print_exception(kind, error, trace)
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def is_first() -> bool:

@@ -126,10 +126,10 @@ def restore(manager, programs):
   with processes.same_fate():
     step = manager.latest_step() or 0
     processes.require_same(newest_checkpoint=step)
-  with processes.same_fate():
-    if step:
-      return checkpoints.restore(manager, step, programs.state), step
-  return None, 0
+  if not step:
+    return None, 0
+  with processes.own_fate():
+    return checkpoints.restore(manager, step, programs.state), step
 
 
 def train(config, workdir, stack):
@@ -195,6 +195,7 @@ def train(config, workdir, stack):
   )
 
   # -- The loop ---------------------------------------------------------------
+  stack.push(processes.end_if_alone)
   by_example = sharding.by_example(programs.mesh)
   batches = data.iterate(
     stream, start_step=start_step, num_threads=config.data.num_threads

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The metrics of training, averaged over windows of steps.
 
-Nothing here waits for the device until a whole window later: the loop can
-queue steps ahead. A run that is saved inside a window keeps what it has of it
-beside its checkpoints, so that the record of a resumed run is the same.
+Numbers are fetched a whole window late, so that the device never waits for the
+host; the host waits for the device when it is two steps ahead. A run that is
+saved inside a window keeps what it has of it beside its checkpoints, so that
+the record of a resumed run is the same.
 """
 
+import collections
 import contextlib
 import json
 import os
@@ -15,6 +17,10 @@ import jax
 import numpy as np
 
 from experiments import records
+
+# Steps that the host queues while the device works on one. More gain nothing,
+# and all of them are computed before a run that is preempted can be saved.
+STEPS_AHEAD = 2
 
 
 def _stacked(window):
@@ -53,6 +59,7 @@ class Windows:
     self._write, self._path = write, path
     self._window = _partial(path, start_step)  # of arrays on the device
     self._pending = None
+    self._ahead = collections.deque()
     self._num_new, self._wait_s = 0, 0.0
     self._start_s = time.perf_counter()
     self._step = start_step
@@ -72,8 +79,14 @@ class Windows:
     self._start_s += time.perf_counter() - began_s
 
   def add(self, step: int, metrics) -> None:
-    """Takes a step's metrics, scalars on the device."""
+    """Takes a step's metrics, scalars on the device.
+
+    Waits for those of `STEPS_AHEAD` steps before.
+    """
     self._window.append(metrics)
+    self._ahead.append(metrics)
+    if len(self._ahead) > STEPS_AHEAD:
+      jax.block_until_ready(self._ahead.popleft())
     self._num_new += 1
     self._step = step
 

@@ -17,6 +17,7 @@ before they meet v; they agree to that rounding, not to the bit.
 
 import functools
 
+from absl import logging
 import jax
 import jax.numpy as jnp
 
@@ -66,6 +67,7 @@ def compiles(
     # Free of the mesh that the caller is tracing for.
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
       jax.jit(forward_backward).lower(example, example, example).compile()
-  except Exception:  # Whatever it is, the answer is XLA's form.
+  except Exception as error:  # Whatever it is, the answer is XLA's form.
+    logging.info("attention is not %s's: %s", implementation, error)
     return False
   return True

@@ -5,7 +5,6 @@ A section's keys are the fields of what receives it, so a misspelt key fails at
 construction, naming itself.
 """
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -75,16 +74,6 @@ def make_update(config):
     max_grad_norm=config.optim.max_grad_norm,
     ema_decay=config.train.ema_decay,
   )
-
-
-def abstract_params(network, image_shape: tuple[int, int, int]):
-  """Shapes and dtypes of a network's parameters, without computing them."""
-  inputs = (
-    jnp.zeros((1, *image_shape)),
-    jnp.zeros((1,)),
-    jnp.zeros((1,), jnp.int32),
-  )
-  return jax.eval_shape(network.init, jax.random.key(0), *inputs)["params"]
 
 
 def make_stream(config, source, rows=None):

@@ -12,8 +12,9 @@ whose stream NumPy promises never to change:
   crop of position p        key (seed, 2), counter (0.., p)
 
 Hence nothing of the data needs a checkpoint: a run resumes at stream[step].
-Process i of P takes rows i * B / P to (i + 1) * B / P of the batch of B, so the
-parts laid side by side are the same batch, pixel for pixel, whatever P is.
+Each of several processes loads the rows of its own devices
+(`sharding.local_rows`), which together are the same batch, pixel for pixel,
+however many there are.
 """
 
 import functools

@@ -168,6 +168,9 @@ class Dropout(nn.Module):
   (as in Flax) a good part of a large network's step on a TPU goes into random
   numbers. So the rate is a multiple of 1/256, the nearest to what is asked for,
   and the division is by that: 0.2 is 51/256 = 0.1992.
+
+  Raises:
+    ValueError: if the rate is not in [0, 1), or rounds to 1, or to 0.
   """
 
   rate: float
@@ -175,7 +178,12 @@ class Dropout(nn.Module):
   @nn.compact
   def __call__(self, h, train):
     keep = round((1 - self.rate) * 256)
-    if not train or keep == 256:
+    if not 0 < keep <= 256 or (keep == 256) != (self.rate == 0):
+      raise ValueError(
+        f"a dropout rate of {self.rate} is not possible; use 0, or 1/256 to "
+        "255/256"
+      )
+    if not train or not self.rate:
       return h
     *lead, width = h.shape
     shape = (*lead, -(-width // 4))

@@ -468,6 +468,12 @@ def test_dropout(rate, of_256, width):
   assert abs(correlation) < 4 / np.sqrt(len(pairs))
 
 
+@pytest.mark.parametrize("rate", [-0.1, 0.001, 0.999, 1.0])
+def test_impossible_dropout(rate):
+  with pytest.raises(ValueError, match=f"rate of {rate} is not possible"):
+    layers.Dropout(rate).apply({}, jnp.ones((2, 4)), True)
+
+
 def test_no_dropout():
   h = jnp.arange(8.0).reshape(2, 4)
   for rate, train in ((0.0, True), (0.3, False)):

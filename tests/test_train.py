@@ -356,7 +356,8 @@ def run_blocks(*, remat, accum_steps):
     compiler_options=QUICK,
   )
 
-  shapes = build.abstract_params(network, SHAPE)
+  inputs = jnp.zeros((1, *SHAPE)), jnp.zeros(1), jnp.zeros(1, jnp.int32)
+  shapes = jax.eval_shape(network.init, jax.random.key(0), *inputs)["params"]
   rng = np.random.default_rng(0)
   params = jax.tree.map(
     lambda a: rng.normal(scale=0.2, size=a.shape).astype(a.dtype), shapes
