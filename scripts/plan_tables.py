@@ -62,9 +62,11 @@ def _at_best(speed, number: str) -> str:
 
 
 def plans_summary() -> str:
-  """A line for each plan: does it fit, and how fast can it be?"""
+  """A line for each plan of the U-ViT: does it fit, how fast can it be?"""
   rows = []
   for plan in plans():
+    if not plan["config"].endswith(",uvit"):
+      continue
     step = plan["train_step"]
     if "speed" not in step:
       rows.append((_name(plan), "**does not fit**", "-", "-", "-"))
@@ -81,7 +83,7 @@ def plans_summary() -> str:
       )
     )
   header = (
-    "batch of the paper",
+    "batch of 2048",
     "memory to spare",
     "TFLOP per image",
     "steps/s at best",
