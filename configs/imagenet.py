@@ -67,7 +67,6 @@ def get_config(arg="128,uvit"):
     emb_channels=1024,
     num_heads=4,
     num_classes=1000,
-    remat="dots",
     dtype="bfloat16",
   )
   if network == "uvit":
@@ -78,6 +77,7 @@ def get_config(arg="128,uvit"):
       num_transformer_blocks=36,
       transformer_dropout=0.2,
       logsnr_input_type="linear",
+      remat="dots",
       patching=UVIT_PATCHING[size],
       **shared,
     )
@@ -95,6 +95,7 @@ def get_config(arg="128,uvit"):
     dropout=0.1,
     dropout_from_resolution=16,
     logsnr_input_type="inv_cos",
+    remat="none",  # of a batch of 512 a chip has few images
     patching=patching,
     **shared,
   )
