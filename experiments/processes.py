@@ -154,6 +154,8 @@ def end_if_alone(kind, error, trace) -> None:
   """
   agreed = kind is None or issubclass(kind, (SystemExit, FloatingPointError))
   if not agreed and jax.process_count() > 1:
+    if issubclass(kind, KeyboardInterrupt):
+      os._exit(130)
     traceback.print_exception(kind, error, trace)
     sys.stderr.flush()
     os._exit(1)
