@@ -2,12 +2,16 @@
 """Settings that every test runs under."""
 
 import os
-import pathlib
-import subprocess
-import sys
 
-import jax
-import pytest
+# Tests run on CPUs; libtpu, installed for plans, would look for a TPU first.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import pathlib  # noqa: E402
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="session")
