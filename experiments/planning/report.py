@@ -41,10 +41,10 @@ def _memory(answer, usable, *, training) -> list[str]:
   return _lines(rows)
 
 
-def _work(answer) -> list[str]:
+def _work(answer, num_devices) -> list[str]:
   num = answer["num_images"]
   speed = answer["speed"]
-  chips_flops = answer["flops"] * answer["num_devices_of_work"]
+  chips_flops = answer["flops"] * num_devices
   model = answer["model_flops_per_image"]
   seconds = speed["seconds"]
   rows = [
@@ -108,15 +108,16 @@ def _compilation(answer) -> str:
 
 def _program(title, plan, name) -> list[str]:
   answer = plan[name]
-  answer = {
-    **answer,
-    "num_devices_of_work": plan["num_chips"] * plan["chip"]["devices"],
-  }
+  num_devices = plan["num_chips"] * plan["chip"]["devices"]
   usable = plan["chip"]["usable_bytes"]
   lines = ["", title, " memory of a device"]
   lines += _memory(answer, usable, training=name == "train_step")
   if "speed" in answer:
-    lines += [" work", *_work(answer), " collectives, bytes of whole arrays"]
+    lines += [
+      " work",
+      *_work(answer, num_devices),
+      " collectives, bytes of whole arrays",
+    ]
     lines += _collectives(answer)
   return [*lines, _compilation(answer)]
 
@@ -153,8 +154,12 @@ def _remedies(plan) -> list[str]:
     peak = gib(row["peak"]) if row["peak"] else "too large to compile"
     verdict = "fits" if row["fits"] else "does not fit"
     lines.append(f"  {verdict}: {row['flags']} ({peak})")
-  if not plan["remedies"][-1]["fits"]:
-    lines.append("  Nothing tried fits; use a larger slice or a smaller batch.")
+  last = plan["remedies"][-1]
+  if not last["fits"]:
+    return [*lines, "  None of these fits; use a larger slice."]
+  if parts := last["overrides"].get("train.accum_steps"):
+    batch = plan["overrides"]["train.batch_size"] // parts
+    lines.append(f"  A batch of {batch:,} in one part takes about as much.")
   return lines
 
 
