@@ -25,6 +25,7 @@ from experiments import cli
 from experiments import records
 from experiments import workdir
 from experiments.planning import planner
+from scripts import plan_tables
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -52,9 +53,6 @@ CODE = (
   "experiments/planning",
 )
 
-_RESULTS = flags.DEFINE_string(
-  "results", "experiments/results/plans.jsonl", "File to append to."
-)
 _JOBS = flags.DEFINE_integer("jobs", 2, "Compilations at once.")
 _ONLY = flags.DEFINE_string(
   "only", "", "Rows whose 'config topology' contains this, such as 'uvit v4'."
@@ -113,7 +111,7 @@ def plan_row(path: pathlib.Path, row: dict) -> str:
 def main(_):
   # Where libtpu is installed, JAX would look for TPUs for minutes.
   jax.config.update("jax_platforms", "cpu")
-  path = pathlib.Path(_RESULTS.value)
+  path = plan_tables.RESULTS / "plans.jsonl"
   commit = code_commit()
   if commit is None:
     logging.warning("The code is not committed: everything is compiled again.")

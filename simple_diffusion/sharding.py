@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 P = jax.sharding.PartitionSpec
+AXES = ("data", "fsdp")
 
 # How a parameter, and whatever has its path and shape in the EMA and the
 # optimizer's state, is split along fsdp: the first row that fits the end of its
@@ -64,7 +65,7 @@ def make_mesh(*, data: int, fsdp: int, devices=None) -> jax.sharding.Mesh:
   # refused by Flax's convolutions.
   return jax.make_mesh(
     axis_sizes(data, fsdp, len(devices)),
-    ("data", "fsdp"),
+    AXES,
     axis_types=(jax.sharding.AxisType.Auto,) * 2,
     devices=devices,
   )
@@ -159,6 +160,12 @@ def traced_on(mesh: jax.sharding.Mesh, fn):
   return on_mesh
 
 
+def _is_context(mesh) -> bool:
+  """Whether a mesh of `make_mesh` is in context, not one of pmap's, say."""
+  automatic = jax.sharding.AxisType.Auto
+  return mesh.axis_names == AXES and set(mesh.axis_types) == {automatic}
+
+
 def constrain_examples(h: jax.Array) -> jax.Array:
   """Keeps axis 0 of an activation split by example.
 
@@ -166,7 +173,7 @@ def constrain_examples(h: jax.Array) -> jax.Array:
   gather the batch. Does nothing where no mesh is in context.
   """
   mesh = jax.sharding.get_abstract_mesh()
-  if mesh.empty:
+  if not _is_context(mesh):
     return h
   return jax.lax.with_sharding_constraint(h, P(mesh.axis_names))
 
@@ -174,6 +181,6 @@ def constrain_examples(h: jax.Array) -> jax.Array:
 def constrain_params(tree):
   """Splits gradients as `RULES` split their parameters."""
   mesh = jax.sharding.get_abstract_mesh()
-  if mesh.empty:
+  if not _is_context(mesh):
     return tree
   return jax.lax.with_sharding_constraint(tree, state_specs(mesh, tree))

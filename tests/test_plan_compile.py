@@ -23,7 +23,7 @@ from scripts import plans
 
 needs_libtpu = pytest.mark.skipif(
   importlib.util.find_spec("libtpu") is None,
-  reason="libtpu is not installed: pip install -e '.[tpu]'",
+  reason="libtpu is not installed: pip install -e '.[plan]'",
 )
 TOPOLOGY = "v5e:2x2"
 NUM_STEPS = 10  # of the sampler
@@ -272,7 +272,7 @@ def test_a_plan_that_does_not_fit_is_in_the_table(
   records.append_result(tmp_path / "plans.jsonl", plan)
   assert "| 32.0 | 15.8 | **does not fit** |" in plan_tables.plans_memory()
   settings = plan_tables.plans_settings().splitlines()[2]
-  assert settings.endswith("| none | 32 | 1 | with `--config.mesh.fsdp=8` |")
+  assert settings.endswith("| none | 8 | 1 | with `--config.mesh.fsdp=8` |")
   assert "Not yet planned." in plan_tables.plans_speed()
 
 

@@ -5,6 +5,7 @@ The programs need sixteen devices, so they run in a process of their own, once,
 and the tests read what it measured.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -31,8 +32,7 @@ from simple_diffusion import train
 P = jax.sharding.PartitionSpec
 NUM_STEPS, BATCH_SIZE = 6, 16
 
-# Losses of one run on different meshes differ by the order of sums, which Adam
-# then magnifies where a gradient is near zero.
+# Losses of one run on different meshes differ by the order of sums.
 RTOL = 1e-5
 
 
@@ -43,14 +43,15 @@ def make_config(**model):
   config = digits.get_config()
   config.model.update(
     base_channels=8,
-    emb_channels=16,
+    emb_channels=8,
     channel_multiplier=(1, 2),
     num_res_blocks=(1,),
-    num_transformer_blocks=2,
+    num_transformer_blocks=1,
     num_heads=2,
     **model,
   )
-  config.optim.update(lr=1e-2, warmup_steps=2)
+  # With a small epsilon Adam makes steps of the rounding of zero gradients.
+  config.optim.update(lr=1e-2, warmup_steps=2, eps=1e-3)
   config.train.update(batch_size=BATCH_SIZE)
   return config
 
@@ -69,7 +70,11 @@ def make_mesh(num_data, num_fsdp):
 def run(config, mesh, *, state=None, start=0, after=lambda step, state: None):
   """Metrics of each step, and the last state."""
   programs = programs_lib.make_programs(config, mesh)
-  state = programs.init() if state is None else state(programs)
+  if state is None:  # Initialised once, since each mesh would compile it.
+    shardings = jax.tree.map(lambda a: a.sharding, programs.state)
+    state = jax.device_put(first_state(), shardings)
+  else:
+    state = state(programs)
   history = []
   for step, batch in enumerate(make_batches(config)[start:], start + 1):
     batch = sharding.to_devices(batch, sharding.by_example(mesh))
@@ -77,6 +82,14 @@ def run(config, mesh, *, state=None, start=0, after=lambda step, state: None):
     after(step, state)
     history.append({name: float(value) for name, value in metrics.items()})
   return history, state
+
+
+@functools.cache
+def first_state():
+  config = make_config()
+  network = build.make_network(config.model)
+  # In NumPy: the steps donate what they are given.
+  return jax.device_get(jax.jit(lambda: build.init_state(config, network))())
 
 
 def share_on_one_device(tree):
@@ -95,7 +108,7 @@ def pmap_history(config, num_devices):
     build.make_optimizer(config.optim),
   )
   rows = BATCH_SIZE // num_devices
-  params = build.init_state(config, network).params
+  params = first_state().params
 
   def mine(array):
     return jax.lax.dynamic_slice_in_dim(
@@ -193,8 +206,6 @@ def draws_by_example(mesh):
 
 def measure(folder):
   config, plain = make_config(), make_config(transformer_dropout=0.0)
-  parts = make_config()
-  parts.train.accum_steps = 2
   manager = checkpoints.open_manager(folder, keep=2)
 
   def save(step, state):
@@ -216,7 +227,6 @@ def measure(folder):
     name: share_on_one_device(getattr(state, name))
     for name in ("params", "ema_params", "opt_state")
   }
-  found["parts"] = run(parts, make_mesh(2, 4))[0]
   for num_data, num_fsdp in ((1, 1), (2, 1), (1, 4), (4, 4)):
     found["resumed"][str(num_data * num_fsdp)] = run(
       config,
@@ -277,15 +287,6 @@ def test_curve_of_pmap(measured):
     values(measured["pmap"], *names),
     rtol=RTOL,
   )
-
-
-def test_curve_in_parts(measured):
-  # Other dropout, since each part has its own key: close, and not equal.
-  whole, parts = (
-    values(history, "eps_mse")
-    for history in (measured["curves"]["2x4"], measured["parts"])
-  )
-  np.testing.assert_allclose(parts, whole, rtol=0.1)
 
 
 @pytest.mark.parametrize("num_devices", ["1", "2", "4", "16"])
