@@ -212,7 +212,7 @@ def test_mistakes_are_found_before_anything_is_compiled():
 
 def test_without_libtpu_the_remedy_is_named(monkeypatch):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-  with pytest.raises(ValueError, match="pip install -e '.\\[tpu\\]'"):
+  with pytest.raises(ValueError, match="pip install -e '.\\[plan\\]'"):
     child.devices_of(chips.parse_topology(TOPOLOGY))
 
 

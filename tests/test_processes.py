@@ -34,7 +34,11 @@ def one(tmp_path_factory):
   return workdir
 
 
-@pytest.fixture(scope="module", params=[(2, 2), (4, 1)], ids=str)
+@pytest.fixture(
+  scope="module",
+  params=[(2, 2), pytest.param((4, 1), marks=pytest.mark.slow)],
+  ids=str,
+)
 def many(request, tmp_path_factory):
   """The folder of a run in processes of some devices, and what they printed."""
   num_processes, num_devices = request.param
