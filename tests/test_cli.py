@@ -20,10 +20,17 @@ cli.run(main)
   "variable, flags, where",
   [
     (None, [], ".cache/simple_diffusion/xla"),
-    ("{home}/variable", [], "variable"),
-    (None, ["--jax_compilation_cache_dir={home}/flag"], "flag"),
+    pytest.param("{home}/variable", [], "variable", marks=pytest.mark.slow),
+    pytest.param(
+      None,
+      ["--jax_compilation_cache_dir={home}/flag"],
+      "flag",
+      marks=pytest.mark.slow,
+    ),
     ("", [], None),
-    (None, ["--jax_compilation_cache_dir="], None),
+    pytest.param(
+      None, ["--jax_compilation_cache_dir="], None, marks=pytest.mark.slow
+    ),
   ],
   ids=["default", "variable", "flag", "empty_variable", "empty_flag"],
 )

@@ -19,6 +19,10 @@ ARGS = (
 )
 
 
+# On a mesh alone tests/test_sharding.py has these in seconds.
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def eight(tmp_path_factory):
   """Folder of a run of 8 steps on 2 copies x 4 parts."""
@@ -33,10 +37,10 @@ def eight(tmp_path_factory):
   [
     (1, 1, 1),
     (2, 4, 2),
-    pytest.param(1, 2, 2, marks=pytest.mark.slow),
-    pytest.param(1, 4, 1, marks=pytest.mark.slow),
-    pytest.param(1, 16, 8, marks=pytest.mark.slow),
-    pytest.param(4, 2, 8, marks=pytest.mark.slow),
+    (1, 2, 2),
+    (1, 4, 1),
+    (1, 16, 8),
+    (4, 2, 8),
   ],
 )
 def test_goes_on_elsewhere(eight, tmp_path, num_processes, num_devices, fsdp):

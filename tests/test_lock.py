@@ -137,6 +137,7 @@ def test_beats_change_the_file(tmp_path, short_watch):
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_two_jobs(tmp_path):
   args = (
     *real_runs.TINY,
