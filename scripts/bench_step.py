@@ -147,9 +147,8 @@ def main(_):
     "against": against,
     "environment": workdir.environment(),
   }
-  if jax.process_index() == 0:
-    print(summary(record))
-    records.append_result(pathlib.Path(_RESULTS.value), record)
+  print(summary(record))
+  records.append_result(pathlib.Path(_RESULTS.value), record)
 
 
 if __name__ == "__main__":

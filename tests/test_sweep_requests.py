@@ -8,8 +8,8 @@ import shlex
 import subprocess
 
 from google.cloud import tpu_v2alpha1 as tpu
-import ml_collections
 import pytest
+import tpu_server
 
 from experiments import chips
 from scripts.sweep import cloud_tpu
@@ -22,33 +22,14 @@ ROOT = pathlib.Path(__file__).parent.parent
 NUM_PARAMETERS = 1_650_116
 
 
-def points_named(*names):
-  config = ml_collections.ConfigDict({"train": {"total_steps": 4}})
-  return [points_lib.Point(n, {}, (f"--config={n}",), config) for n in names]
-
-
 def point_with(name, **values):
   overrides = {key.replace("__", "."): v for key, v in values.items()}
   config = points_lib.parse_config("configs/digits.py", overrides)
   return points_lib.Point(name, overrides, (), config)
 
 
-def order_of(topology="v5e:4x4", **fields):
-  base = dict(
-    sweep="digits",
-    root="gs://buck/sweeps/digits",
-    project="p",
-    zone="z",
-    repository="https://host/code",
-    commit="0" * 40,
-  )
-  return cloud_tpu.Order(
-    topology=chips.parse_topology(topology), **(base | fields)
-  )
-
-
 def test_request_and_gcloud_line_say_the_same():
-  order = order_of(
+  order = tpu_server.order_of(
     provisioning="reserved",
     reservation="res",
     service_account="me@p",
@@ -57,7 +38,7 @@ def test_request_and_gcloud_line_say_the_same():
     internal_ips=True,
     labels=(("team", "a"),),
   )
-  (point,) = points_named("lr=0.1,seed=1")
+  (point,) = tpu_server.points_named("lr=0.1,seed=1")
   made = cloud_tpu.request(order, point)
   node = made.queued_resource.tpu.node_spec[0].node
   assert node.accelerator_type == "v5litepod-16"
@@ -110,7 +91,7 @@ def test_request_and_gcloud_line_say_the_same():
   ],
 )
 def test_shapes(topology, kind, shape, flags):
-  order, (point,) = order_of(topology), points_named("a")
+  order, (point,) = tpu_server.order_of(topology), tpu_server.points_named("a")
   resource = cloud_tpu.request(order, point).queued_resource
   node = resource.tpu.node_spec[0].node
   assert node.accelerator_config.topology == shape
@@ -136,7 +117,7 @@ def test_shapes(topology, kind, shape, flags):
 )
 def test_orders_that_cannot_be(fields, words):
   with pytest.raises(ValueError, match=re.escape(words)):
-    cloud_tpu.check(order_of(**fields))
+    cloud_tpu.check(tpu_server.order_of(**fields))
 
 
 def test_devices_that_a_point_cannot_use():

@@ -5,7 +5,6 @@ Unlike XLA's cost analysis, which counts the body of a loop once, everything
 here is counted as often as it runs: 36 times in a scan over 36 blocks.
 """
 
-from collections.abc import Iterator
 import functools
 import math
 import re
@@ -253,10 +252,3 @@ def unknown_loops(program: hlo.Program) -> int:
     and hlo.trip_count(program, place.instruction) is None
     for place in hlo.walk(program)
   )
-
-
-def loops(program: hlo.Program) -> Iterator[tuple[str, int | None]]:
-  """(JAX name, trips) of each loop."""
-  for place in hlo.walk(program):
-    if place.instruction.opcode == "while":
-      yield place.instruction.source, hlo.trip_count(program, place.instruction)

@@ -245,26 +245,24 @@ class Place(NamedTuple):
   computation: Computation
   times: int
   in_fusion: bool
-  in_unknown_loop: bool
 
 
 def walk(program: Program) -> Iterator[Place]:
   """Every instruction that runs, those inside of fusions too.
 
   Of a conditional every branch is taken. A loop whose trip count is unknown
-  counts as one trip, and what is in it is marked.
+  counts as one trip.
   """
-  todo = [(program.entry, 1, False, False)]
+  todo = [(program.entry, 1, False)]
   while todo:
-    name, times, in_fusion, unknown = todo.pop()
+    name, times, in_fusion = todo.pop()
     computation = program.computations[name]
     for instruction in computation.values():
-      yield Place(instruction, computation, times, in_fusion, unknown)
-      trips, inner_unknown = 1, unknown
+      yield Place(instruction, computation, times, in_fusion)
+      trips = 1
       if instruction.opcode == "while":
-        trips = trip_count(program, instruction)
-        inner_unknown = unknown or trips is None
-        trips = 1 if trips is None else trips
+        known = trip_count(program, instruction)
+        trips = 1 if known is None else known
       fused = in_fusion or instruction.opcode == "fusion"
       for called in instruction.called:
-        todo.append((called, times * trips, fused, inner_unknown))
+        todo.append((called, times * trips, fused))
