@@ -9,6 +9,13 @@ import subprocess
 import sys
 import time
 
+import jax
+
+from experiments import workdir as workdir_lib
+from simple_diffusion import build
+from simple_diffusion import checkpoints
+from simple_diffusion import sharding
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 TINY = (
@@ -136,6 +143,16 @@ def records(workdir):
   *lines, _ = path.read_text().split("\n")
   lines = [json.loads(line) for line in lines]
   return [{k: r[k] for k in r if k not in TIMINGS} for r in lines]
+
+
+def load_state(workdir, step):
+  """The state that a run's checkpoint has, on one device."""
+  config = workdir_lib.load_config(str(workdir))
+  network = build.make_network(config.model)
+  shapes = jax.eval_shape(lambda: build.init_state(config, network))
+  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  with checkpoints.open_manager(workdir, keep=2) as manager:
+    return checkpoints.restore(manager, step, sharding.laid_out(shapes, device))
 
 
 def steps(workdir):

@@ -5,17 +5,12 @@ import signal
 import time
 
 import chex
-import jax
 import numpy as np
 import pytest
 import real_runs
 
 from experiments import cli
 from experiments import windows
-from experiments import workdir as workdir_lib
-from simple_diffusion import build
-from simple_diffusion import checkpoints
-from simple_diffusion import sharding
 
 PREEMPTED = 75  # as documented
 LIMIT_S = 30.0
@@ -45,15 +40,6 @@ def preempt(children, is_time, to=0):
 def num_grids(workdir):
   """How many samples there are: one each 30 steps."""
   return len(list(workdir.glob("samples/*.png")))
-
-
-def load(workdir, step):
-  config = workdir_lib.load_config(str(workdir))
-  network = build.make_network(config.model)
-  shapes = jax.eval_shape(lambda: build.init_state(config, network))
-  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  with checkpoints.open_manager(workdir, keep=2) as manager:
-    return checkpoints.restore(manager, step, sharding.laid_out(shapes, device))
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +83,9 @@ def test_resumed_equals_uninterrupted(whole, tmp_path):
   assert f"resuming {tmp_path} from step {stopped[-1]}" in out
   # Line by line and bit by bit.
   assert real_runs.records(tmp_path) == real_runs.records(whole[0])
-  chex.assert_trees_all_equal(load(tmp_path, 300), load(whole[0], 300))
+  chex.assert_trees_all_equal(
+    real_runs.load_state(tmp_path, 300), real_runs.load_state(whole[0], 300)
+  )
   assert num_grids(tmp_path) == num_grids(whole[0]) == 10
   for grid in (whole[0] / "samples").iterdir():
     assert (tmp_path / "samples" / grid.name).read_bytes() == grid.read_bytes()

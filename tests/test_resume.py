@@ -4,71 +4,39 @@
 import concurrent.futures
 import json
 import os
-import pathlib
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import chex
-import jax
 import numpy as np
 import PIL.Image
 import pytest
+import real_runs
 
-from experiments import workdir as workdir_lib
-from simple_diffusion import build
-from simple_diffusion import checkpoints
 from simple_diffusion import data
 from simple_diffusion import images
-from simple_diffusion import sharding
-
-ROOT = pathlib.Path(__file__).parent.parent
 
 TINY = (
-  "--config=configs/digits.py",
-  "--config.model.base_channels=8",
-  "--config.model.emb_channels=8",
-  "--config.model.channel_multiplier=1,2",
-  "--config.model.num_res_blocks=1,",
-  "--config.model.num_transformer_blocks=1",
-  "--config.model.num_heads=2",
+  *real_runs.TINY,
   "--config.train.batch_size=8",
   "--config.train.total_steps=12",
-  "--config.train.log_every_steps=2",
   "--config.train.checkpoint_every_steps=4",
   "--config.train.sample_every_steps=8",
-  "--config.train.num_samples=4",
-  "--config.sample.num_steps=2",
   "--config.eval.batch_size=100",
   "--config.eval.num_samples=50",
 )
-
-# How fast it went is not part of what must be the same.
-TIMINGS = ("steps_per_second", "data_wait_fraction")
 
 
 class Programs:
   """Starts the programs of experiments/, which share one compilation cache."""
 
   def __init__(self, cache):
-    self.environ = os.environ | {
-      "JAX_COMPILATION_CACHE_DIR": str(cache),
-      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-      # They run for milliseconds; LLVM would optimise them for longer.
-      "XLA_FLAGS": "--xla_backend_optimization_level=0",
-      "OPENBLAS_NUM_THREADS": "1",
-    }
+    self.environ = {"JAX_COMPILATION_CACHE_DIR": str(cache)}
 
   def start(self, program, *args):
-    return subprocess.Popen(
-      [sys.executable, "-m", f"experiments.{program}", *args],
-      cwd=ROOT,
-      env=self.environ,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
+    return real_runs.start_python(
+      ["-m", f"experiments.{program}", *args], environ=self.environ
     )
 
   def run(self, program, *args):
@@ -93,34 +61,13 @@ def programs(tmp_path_factory):
   return Programs(tmp_path_factory.getbasetemp() / "compiled")
 
 
-def records(workdir):
-  """Whole lines of metrics.jsonl, without the timings."""
-  path = workdir / "metrics.jsonl"
-  if not path.exists():
-    return []
-  *lines, _ = path.read_text().split("\n")
-  lines = [json.loads(line) for line in lines]
-  return [{k: r[k] for k in r if k not in TIMINGS} for r in lines]
-
-
-def load(workdir, step):
-  """The config, network and state of a run."""
-  config = workdir_lib.load_config(str(workdir))
-  network = build.make_network(config.model)
-  shapes = jax.eval_shape(lambda: build.init_state(config, network))
-  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  with checkpoints.open_manager(workdir, keep=2) as manager:
-    state = checkpoints.restore(
-      manager, step, sharding.laid_out(shapes, device)
-    )
-  return config, network, state
-
-
 def assert_same_run(workdir, expected, step):
-  state, expected_state = load(workdir, step)[2], load(expected, step)[2]
+  state, expected_state = (
+    real_runs.load_state(folder, step) for folder in (workdir, expected)
+  )
   chex.assert_trees_all_equal(state, expected_state)
   assert int(state.step) == step and not bool(state.halted)
-  assert records(workdir) == records(expected)
+  assert real_runs.records(workdir) == real_runs.records(expected)
   grids = sorted((expected / "samples").iterdir())
   assert len(grids) > 1
   for grid in grids:
@@ -136,9 +83,16 @@ def whole(programs, tmp_path_factory):
 
 
 def test_run_leaves_everything(whole):
-  assert [record["step"] for record in records(whole)] == [2, 4, 6, 8, 10, 12]
+  assert [record["step"] for record in real_runs.records(whole)] == [
+    2,
+    4,
+    6,
+    8,
+    10,
+    12,
+  ]
   for name in ("loss", "v_mse", "eps_mse", "grad_norm"):
-    values = [record[name] for record in records(whole)]
+    values = [record[name] for record in real_runs.records(whole)]
     assert np.isfinite(values).all() and len(set(values)) == 6
   assert {path.name for path in whole.iterdir()} == {
     "checkpoints",
@@ -154,7 +108,7 @@ def test_run_leaves_everything(whole):
   assert sorted(names) == ["step_00000008.png", "step_00000012.png"]
   with PIL.Image.open(whole / "samples" / "step_00000012.png") as grid:
     assert grid.size == (10 * 65 + 1, 65 + 1)
-  state = load(whole, 12)[2]
+  state = real_runs.load_state(whole, 12)
   with pytest.raises(AssertionError):
     chex.assert_trees_all_equal(state.params, state.ema_params)
 
@@ -165,10 +119,10 @@ def test_killed_run_resumes_bit_for_bit(programs, whole, tmp_path):
   def is_time():
     # Beyond the first checkpoint, while the second is being written or soon.
     is_saved = (tmp_path / "checkpoints" / "4").exists()
-    return is_saved and records(tmp_path)[-1]["step"] > 4
+    return is_saved and real_runs.records(tmp_path)[-1]["step"] > 4
 
   assert programs.kill(is_time, *args)
-  assert records(tmp_path)[-1]["step"] > 4
+  assert real_runs.records(tmp_path)[-1]["step"] > 4
   assert not (tmp_path / "checkpoints" / "12").exists()
   assert f"resuming {tmp_path} from step" in programs.run("train", *args)
   assert_same_run(tmp_path, whole, 12)
@@ -182,12 +136,12 @@ def test_killed_at_random_moments(programs, tmp_path):
   seed = random.randrange(2**32)
   rng, num_killed = random.Random(seed), 0
   for _ in range(8):
-    before = records(workdir)
+    before = real_runs.records(workdir)
     began_s, wait_s = None, rng.uniform(0, 2)
 
     def is_time(before=before, wait_s=wait_s):
       nonlocal began_s
-      if began_s is None and records(workdir) != before:
+      if began_s is None and real_runs.records(workdir) != before:
         began_s = time.monotonic()
       return began_s is not None and time.monotonic() - began_s > wait_s
 
