@@ -20,7 +20,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 SIZES = (128, 256, 512, 1024)
 IMAGENET = [f"imagenet:{n},{net}" for n in SIZES for net in ("uvit", "unet")]
 IMAGES = [f"images:{size}" for size in (64, 128, 256, 512)]
-ALL = ["digits", "cifar10", *IMAGES, *IMAGENET]
+# All of its rows are in test_paper_rows.py.
+ABLATIONS = ["imagenet_ablations:5,dwt_1"]
+ALL = ["digits", "cifar10", *IMAGES, *IMAGENET, *ABLATIONS]
 # One of each kind; the rest, up to 12 s of tracing each, is for -m slow.
 FAST = {"digits", "cifar10", "images:64", "imagenet:512,uvit"}
 
