@@ -53,14 +53,13 @@ def measure(samples, asked, train, held_out) -> dict[str, float]:
     * nearest_samples_p01, nearest_held_out_p01: the first percentile of these.
   """
   classifier = train_classifier(*train)
-  held_out_features = features(classifier, held_out[0])
+  held_out_moments = metrics.moments_of(features(classifier, held_out[0]))
   same_number = np.random.default_rng(0).permutation(len(train[0]))
   same_number = same_number[: len(samples)]
 
   def frechet(images):
-    return metrics.frechet_distance(
-      features(classifier, images), held_out_features
-    )
+    moments = metrics.moments_of(features(classifier, images))
+    return metrics.frechet_distance(moments, held_out_moments)
 
   nearest_samples = metrics.nearest_distances(samples, train[0])
   nearest_held_out = metrics.nearest_distances(held_out[0], train[0])

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-NETWORKS = {"layers", "unet", "uvit"}
+NETWORKS = {"dropout", "group_norm", "layers", "remat", "unet", "uvit"}
 
 
 def imports(path):
@@ -32,15 +32,21 @@ def files(folder):
 
 
 def direct():
-  """For each module of the library, the library's modules that it imports."""
-  return {
-    path.stem: {
+  """For each module of the library, the library's modules that it imports.
+
+  A package, such as metrics, is one module.
+  """
+  found = {}
+  for path in files("simple_diffusion"):
+    module = path.relative_to(ROOT / "simple_diffusion").parts[0]
+    module = module.removesuffix(".py")
+    imported = {
       name.split(".")[1]
       for name in imports(path)
       if name.startswith("simple_diffusion.")
     }
-    for path in files("simple_diffusion")
-  }
+    found.setdefault(module, set()).update(imported - {module})
+  return found
 
 
 def closure(module):
@@ -103,6 +109,15 @@ def test_mathematics_knows_no_networks(module):
     path = ROOT / "simple_diffusion" / f"{name}.py"
     assert not tops(path) & {"flax", "optax", "orbax"}, path
   assert not closure(module) & (NETWORKS | {"build", "programs", "train"})
+
+
+@pytest.mark.parametrize("package", ["features", "metrics"])
+def test_measures_stand_apart(package):
+  """Neither knows how images were made, nor metrics whose features they get."""
+  assert closure(package) == {package}
+  allowed = {"chex", "jax", "numpy", "simple_diffusion"}
+  for path in files(f"simple_diffusion/{package}"):
+    assert tops(path) <= allowed | set(sys.stdlib_module_names), path
 
 
 @pytest.mark.parametrize("module", sorted(NETWORKS))

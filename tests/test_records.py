@@ -23,7 +23,6 @@ from experiments import grids
 from experiments import records
 from experiments import workdir as workdir_lib
 from simple_diffusion import checkpoints
-from simple_diffusion import metrics
 from simple_diffusion import sharding
 from simple_diffusion import train
 
@@ -365,67 +364,3 @@ def test_git_sha_is_head(monkeypatch):
   assert workdir_lib.git_sha().removesuffix("-dirty") == head[:12]
   monkeypatch.setenv("PATH", "")
   assert workdir_lib.git_sha() is None
-
-
-def with_moments(rng, number, mean, root):
-  """Features whose sample mean and covariance root root^T are exact."""
-  white = rng.normal(size=(number, len(mean)))
-  white -= white.mean(0)
-  white = white @ np.linalg.inv(np.linalg.cholesky(np.cov(white.T))).T
-  return mean + white @ root.T
-
-
-def test_frechet_distance_of_diagonal_covariances():
-  rng = np.random.default_rng(0)
-  mean_a, mean_b = np.array([1.0, -2, 0.5]), np.array([0.0, 1, 0.5])
-  std_a, std_b = np.array([1.0, 2, 3]), np.array([0.5, 2, 5])
-  a = with_moments(rng, 50, mean_a, np.diag(std_a))
-  b = with_moments(rng, 90, mean_b, np.diag(std_b))
-  # |m_a - m_b|^2 + |std_a - std_b|^2 = (1 + 9) + (1/4 + 4).
-  np.testing.assert_allclose(metrics.frechet_distance(a, b), 14.25, rtol=1e-9)
-  np.testing.assert_allclose(metrics.frechet_distance(b, a), 14.25, rtol=1e-9)
-  assert abs(metrics.frechet_distance(a, a)) < 1e-9
-
-
-def test_frechet_distance_of_covariances_that_do_not_commute():
-  rng = np.random.default_rng(1)
-  # sqrt(C_a C_b) has trace sqrt(tr + 2 sqrt(det)) in two dimensions.
-  cov_a, cov_b = np.array([[2.0, 1], [1, 3]]), np.array([[4.0, -1], [-1, 1]])
-  product = cov_a @ cov_b
-  trace_root = np.sqrt(np.trace(product) + 2 * np.sqrt(np.linalg.det(product)))
-  expected = 4 + np.trace(cov_a) + np.trace(cov_b) - 2 * trace_root
-  a = with_moments(rng, 40, np.zeros(2), np.linalg.cholesky(cov_a))
-  b = with_moments(rng, 60, np.array([0.0, 2]), np.linalg.cholesky(cov_b))
-  for pair in ((a, b), (b, a)):
-    np.testing.assert_allclose(
-      metrics.frechet_distance(*pair), expected, rtol=1e-9
-    )
-  # Rotating both changes nothing; float32 input is computed in float64.
-  rotation = np.linalg.qr(rng.normal(size=(2, 2)))[0]
-  np.testing.assert_allclose(
-    metrics.frechet_distance(a @ rotation, b @ rotation), expected, rtol=1e-9
-  )
-
-
-def test_frechet_distance_of_a_singular_covariance():
-  rng = np.random.default_rng(2)
-  a = with_moments(rng, 30, np.zeros(2), np.diag([3.0, 1]))
-  b = a * [1, 0]  # No variance along the second axis.
-  np.testing.assert_allclose(metrics.frechet_distance(a, b), 1, atol=1e-6)
-  np.testing.assert_allclose(metrics.frechet_distance(b, a), 1, atol=1e-6)
-
-
-def test_nearest_distances():
-  rng = np.random.default_rng(3)
-  queries = rng.normal(size=(7, 2, 3)).astype(np.float32)
-  points = rng.normal(size=(11, 2, 3)).astype(np.float32)
-  points[4] = queries[2]
-  expected = [
-    min(np.linalg.norm(np.float64(q) - np.float64(p)) for p in points)
-    for q in queries
-  ]
-  distances = metrics.nearest_distances(queries, points)
-  np.testing.assert_allclose(distances, expected, atol=1e-6)
-  assert distances[2] < 1e-6
-  with pytest.raises(AssertionError):
-    metrics.nearest_distances(queries, points[:, :1])

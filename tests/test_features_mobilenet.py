@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MobileNetV2 with random weights against the same network in float64 NumPy."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from simple_diffusion import features
+from simple_diffusion.features import mobilenet
+
+# Table 2 of arXiv 1801.04381: expansion, channels, repeats, first stride.
+BLOCKS = (
+  (1, 16, 1, 1),
+  (6, 24, 2, 2),
+  (6, 32, 3, 2),
+  (6, 64, 4, 2),
+  (6, 96, 3, 1),
+  (6, 160, 3, 2),
+  (6, 320, 1, 1),
+)
+
+
+def make_file():
+  """{name: array} of a file with random weights."""
+  rng = np.random.default_rng(0)
+  operations, arrays, last = [], {}, "input"
+
+  def add_conv(op, size, dim_in, dim_out, stride, relu6):
+    nonlocal last
+    name = f"{sum('relu6' in o for o in operations):02d}"
+    shape = (size, size, 1 if op == "dwconv" else dim_in, dim_out)
+    weights = rng.integers(-127, 128, shape, dtype=np.int8)
+    fan_in = np.prod(shape[:3])
+    arrays[f"{name}/w_int8"] = weights
+    arrays[f"{name}/w_scale"] = np.float32(
+      rng.uniform(0.5, 1.5, dim_out) * np.sqrt(2 / fan_in) / 73
+    )
+    arrays[f"{name}/b"] = np.float32(rng.normal(size=dim_out) * 0.2)
+    operations.append(
+      {"op": op, "name": name, "stride": stride, "relu6": relu6, "inp": last}
+    )
+    last = name
+
+  add_conv("conv", 3, 3, 32, 2, True)
+  dim = 32
+  for expansion, channels, repeats, first_stride in BLOCKS:
+    for i in range(repeats):
+      before = last
+      if expansion > 1:
+        add_conv("conv", 1, dim, dim * expansion, 1, True)
+      stride = 1 if i else first_stride
+      add_conv("dwconv", 3, None, dim * expansion, stride, True)
+      add_conv("conv", 1, dim * expansion, channels, 1, False)
+      if i:
+        name = f"add{len(operations)}"
+        operations.append({"op": "add", "name": name, "inp": [before, last]})
+        last = name
+      dim = channels
+  add_conv("conv", 1, dim, 1280, 1, True)
+  operations.append({"op": "gap", "name": "gap", "inp": last})
+  last = "gap"
+  add_conv("conv", 1, 1280, 1001, 1, False)
+  text = json.dumps(operations).encode()
+  return {"arch_json": np.frombuffer(text, np.uint8), **arrays}
+
+
+def plain_conv(x, w, stride):
+  """SAME convolution of float64 [B, H, W, C] by a sum over the kernel."""
+  size, depthwise = len(w), w.shape[2] == 1 and x.shape[-1] > 1
+  outputs = [-(-n // stride) for n in x.shape[1:3]]
+  pads = [
+    max((o - 1) * stride + size - n, 0)
+    for o, n in zip(outputs, x.shape[1:3], strict=True)
+  ]
+  x = np.pad(x, [(0, 0), *((p // 2, p - p // 2) for p in pads), (0, 0)])
+  y = 0
+  for i, j in np.ndindex(size, size):
+    part = x[:, i:, j:][:, ::stride, ::stride][:, : outputs[0], : outputs[1]]
+    y = y + (part * w[i, j, 0] if depthwise else part @ w[i, j])
+  return y
+
+
+def plain_mobilenet(file, images):
+  values = {"input": images / 127.5 - 1}
+  for op in json.loads(file["arch_json"].tobytes()):
+    if op["op"] == "add":
+      values[op["name"]] = sum(values[name] for name in op["inp"])
+      continue
+    x = values[op["inp"]]
+    if op["op"] == "gap":
+      values["gap"] = x.mean((1, 2), keepdims=True)
+      continue
+    w, s = (file[f"{op['name']}/{key}"] for key in ("w_int8", "w_scale"))
+    y = plain_conv(x, np.float64(w) * s, op["stride"]) + file[f"{op['name']}/b"]
+    values[op["name"]] = np.clip(y, 0, 6) if op["relu6"] else y
+  return values["gap"][:, 0, 0], values[op["name"]][:, 0, 0, 1:]
+
+
+@pytest.fixture(scope="module")
+def file():
+  return make_file()
+
+
+@pytest.fixture(scope="module")
+def path(file, tmp_path_factory):
+  path = tmp_path_factory.mktemp("weights") / "mobilenet.npz"
+  np.savez(path, **file)
+  return path
+
+
+# Odd sizes and even ones pad differently; the last two maps are 2 x 1.
+@pytest.mark.parametrize("size", [(64, 32), (33, 47)])
+def test_it_is_the_network_of_its_file(file, path, size):
+  rng = np.random.default_rng(1)
+  images = rng.integers(0, 256, (2, *size, 3), dtype=np.uint8)
+  network = features.load("mobilenet_v2", path)
+  pooled, logits = features.extract(network, [images])
+  expected_pooled, expected_logits = plain_mobilenet(file, images)
+  assert 0.1 < expected_pooled.std() and 0.1 < expected_logits.std()
+  np.testing.assert_allclose(pooled, expected_pooled, atol=1e-4)
+  np.testing.assert_allclose(logits, expected_logits, atol=1e-4)
+  assert pooled.dtype == logits.dtype == np.float32
+
+
+def test_depthwise_is_a_grouped_convolution():
+  rng = np.random.default_rng(2)
+  for stride in (1, 2):
+    for size in ((6, 7), (5, 2)):
+      x, w = rng.normal(size=(2, *size, 4)), rng.normal(size=(3, 3, 1, 4))
+      np.testing.assert_allclose(
+        mobilenet._depthwise(jnp.float32(x), jnp.float32(w), stride),
+        plain_conv(x, w, stride),
+        atol=1e-5,
+      )
+
+
+def test_weights_of_something_else(file, tmp_path):
+  path = tmp_path / "other.npz"
+  without = {name: a for name, a in file.items() if name != "07/b"}
+  np.savez(path, **without)
+  with pytest.raises(ValueError, match="07/b"):
+    features.load("mobilenet_v2", path)
+  np.savez(path, **{**file, "07/w_int8": file["07/w_int8"][..., :-1]})
+  with pytest.raises(ValueError, match="do not fit|broadcast"):
+    features.load("mobilenet_v2", path)
+  narrower = {name: file[f"52/{name}"][..., :-1] for name in ("w_int8", "b")}
+  narrower["w_scale"] = file["52/w_scale"][:-1]
+  np.savez(path, **file | {f"52/{name}": a for name, a in narrower.items()})
+  with pytest.raises(ValueError, match=r"\(1, 999\).*not .*\(1, 1000\)"):
+    features.load("mobilenet_v2", path)
