@@ -15,17 +15,14 @@ import jax
 import jax.numpy as jnp
 
 from simple_diffusion import attention
+from simple_diffusion import dropout
+from simple_diffusion import group_norm
 from simple_diffusion import patching as patching_lib
 from simple_diffusion import sharding
 
 LOGSNR_INPUT_TYPES = ("linear", "inv_cos")
 
 zeros = nn.initializers.zeros
-
-
-def group_norm(channels: int, dtype) -> nn.GroupNorm:
-  """GroupNorm with 32 groups, or as many as divide a small network's width."""
-  return nn.GroupNorm(num_groups=math.gcd(32, channels), dtype=dtype)
 
 
 def average_pool(h: jax.Array) -> jax.Array:
@@ -36,39 +33,6 @@ def average_pool(h: jax.Array) -> jax.Array:
 def upsample(h: jax.Array) -> jax.Array:
   """[B, H, W, C] -> [B, 2H, 2W, C] by repetition."""
   return h.repeat(2, axis=1).repeat(2, axis=2)
-
-
-def _is_matmul(primitive, *_, **params) -> bool:
-  """Whether an equation is a product with weights, none with a batch axis."""
-  dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-  return primitive.name == "conv_general_dilated" or dots(
-    primitive, *_, **params
-  )
-
-
-# What the forward pass of a block keeps for its backward pass; the rest is
-# computed again. "dots" repeats what costs little (norms, activations, dropout,
-# the attention's logits), "all" everything: a third more FLOPs.
-REMAT_POLICIES = {
-  "none": None,
-  "dots": _is_matmul,
-  "all": jax.checkpoint_policies.nothing_saveable,
-}
-
-
-def rematerialised(module, remat: str, **kwargs):
-  """The module class, recomputing in the backward pass as `remat` says.
-
-  Raises:
-    ValueError: if `remat` is not one of `REMAT_POLICIES`.
-  """
-  if remat not in REMAT_POLICIES:
-    raise ValueError(
-      f"model.remat={remat!r}; the options are {', '.join(REMAT_POLICIES)}"
-    )
-  if remat == "none":
-    return module
-  return nn.remat(module, policy=REMAT_POLICIES[remat], **kwargs)
 
 
 def require_poolable(h: jax.Array, num_poolings: int, patching: str) -> None:
@@ -146,52 +110,19 @@ class Conditioning(nn.Module):
 
 
 class FiLM(nn.Module):
-  """h (1 + scale) + shift, both affine in the conditioning [B, E]."""
+  """scale, shift [B, width] of h (1 + scale) + shift, from conditioning [B, E].
 
+  Who normalises applies them, which costs no pass of its own.
+  """
+
+  width: int
   dtype: jnp.dtype
 
   @nn.compact
-  def __call__(self, h, emb):
-    affine = nn.Dense(2 * h.shape[-1], dtype=self.dtype)(emb)
+  def __call__(self, emb):
+    affine = nn.Dense(2 * self.width, dtype=self.dtype)(emb)
     affine = sharding.constrain_examples(affine)
-    affine = affine.reshape(
-      affine.shape[:1] + (1,) * (h.ndim - 2) + affine.shape[1:]
-    )
-    scale, shift = jnp.split(affine, 2, axis=-1)
-    return h * (1 + scale) + shift
-
-
-class Dropout(nn.Module):
-  """Keeps entries with probability 1 - rate, and divides them by it.
-
-  One random word decides on four entries, a byte each: with a word for each
-  (as in Flax) a good part of a large network's step on a TPU goes into random
-  numbers. So the rate is a multiple of 1/256, the nearest to what is asked for,
-  and the division is by that: 0.2 is 51/256 = 0.1992.
-
-  Raises:
-    ValueError: if the rate is not in [0, 1), or rounds to 1, or to 0.
-  """
-
-  rate: float
-
-  @nn.compact
-  def __call__(self, h, train):
-    keep = round((1 - self.rate) * 256)
-    if not 0 < keep <= 256 or (keep == 256) != (self.rate == 0):
-      raise ValueError(
-        f"a dropout rate of {self.rate} is not possible; use 0, or 1/256 to "
-        "255/256"
-      )
-    if not train or not self.rate:
-      return h
-    *lead, width = h.shape
-    shape = (*lead, -(-width // 4))
-    words = jax.random.bits(self.make_rng("dropout"), shape, jnp.uint32)
-    # Side by side, not interleaved: no entry changes its place in memory.
-    bytes_ = [(words >> shift) & 255 for shift in (0, 8, 16, 24)]
-    kept = jnp.concatenate(bytes_, axis=-1)[..., :width] < keep
-    return jnp.where(kept, h * (256 / keep), 0).astype(h.dtype)
+    return jnp.split(affine.astype(jnp.float32), 2, axis=-1)
 
 
 class ResBlock(nn.Module):
@@ -204,11 +135,12 @@ class ResBlock(nn.Module):
   @nn.compact
   def __call__(self, h, emb, train):
     x = h
-    h = nn.swish(group_norm(h.shape[-1], self.dtype)(h))
+    h = nn.swish(group_norm.GroupNorm(self.dtype)(h))
     h = nn.Conv(self.channels, (3, 3), dtype=self.dtype)(h)
     h = sharding.constrain_examples(h)
-    h = FiLM(self.dtype)(group_norm(self.channels, self.dtype)(h), emb)
-    h = Dropout(self.dropout)(nn.swish(h), train)
+    film = FiLM(self.channels, self.dtype)(emb)
+    h = nn.swish(group_norm.GroupNorm(self.dtype)(h, *film))
+    h = dropout.Dropout(self.dropout)(h, train)
     h = nn.Conv(self.channels, (3, 3), kernel_init=zeros, dtype=self.dtype)(h)
     if x.shape[-1] != self.channels:
       x = nn.Dense(self.channels, dtype=self.dtype, name="skip")(x)
@@ -248,7 +180,7 @@ class AttentionBlock(nn.Module):
   @nn.compact
   def __call__(self, h):
     b, height, width, c = h.shape
-    tokens = group_norm(c, self.dtype)(h).reshape(b, height * width, c)
+    tokens = group_norm.GroupNorm(self.dtype)(h).reshape(b, height * width, c)
     tokens = SelfAttention(self.num_heads, self.dtype)(tokens)
     return h + tokens.reshape(h.shape)
 
@@ -285,7 +217,7 @@ class Head(nn.Module):
   def __call__(self, h, image_shape):
     factor = conv_patch_factor(self.patching)
     num_pixels = image_shape[0] * image_shape[1] // (h.shape[1] * h.shape[2])
-    h = nn.swish(group_norm(h.shape[-1], self.dtype)(h))
+    h = nn.swish(group_norm.GroupNorm(self.dtype)(h))
     h = nn.Conv(
       self.out_channels * num_pixels,
       (3, 3),

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from simple_diffusion import layers
+from simple_diffusion import remat
 
 
 class UNet(nn.Module):
@@ -36,7 +37,7 @@ class UNet(nn.Module):
     num_classes: labels are 0 .. num_classes - 1, and num_classes for "none";
       with 0 they are ignored.
     remat: what each block recomputes in the backward pass, for memory; see
-      `layers.REMAT_POLICIES`.
+      `remat.POLICIES`.
     dtype: of the computation; parameters are float32.
 
   Raises:
@@ -71,10 +72,10 @@ class UNet(nn.Module):
       "num_res_blocks", self.num_res_blocks, len(channels)
     )
     levels = list(zip(channels, self.num_res_blocks, strict=True))
-    res_block = layers.rematerialised(
+    res_block = remat.rematerialised(
       layers.ResBlock, self.remat, static_argnums=(3,)
     )
-    attention = layers.rematerialised(layers.AttentionBlock, self.remat)
+    attention = remat.rematerialised(layers.AttentionBlock, self.remat)
 
     def block(h, num_channels, name, *, attend=True):
       resolution = min(h.shape[1:3])

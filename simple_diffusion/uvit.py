@@ -18,7 +18,9 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from simple_diffusion import dropout
 from simple_diffusion import layers
+from simple_diffusion import remat
 from simple_diffusion import sharding
 
 
@@ -40,10 +42,11 @@ class TransformerBlock(nn.Module):
     h += layers.SelfAttention(self.num_heads, self.dtype)(normed)
     h = sharding.constrain_examples(h)
     normed = nn.LayerNorm(dtype=self.dtype, use_scale=False, use_bias=False)(h)
-    y = layers.FiLM(self.dtype)(normed, emb)
+    scale, shift = layers.FiLM(width, self.dtype)(emb)
+    y = normed * (1 + scale[:, None]) + shift[:, None]
     y = nn.Dense(4 * width, dtype=self.dtype)(y)
     y = nn.gelu(sharding.constrain_examples(y))
-    y = layers.Dropout(self.dropout)(y, train)
+    y = dropout.Dropout(self.dropout)(y, train)
     y = nn.Dense(width, kernel_init=layers.zeros, dtype=self.dtype)(y)
     h = sharding.constrain_examples(h + y)
     return h, None  # a scan's carry, and nothing to stack
@@ -76,7 +79,7 @@ class Transformer(nn.Module):
       (1, height * width, self.width),
     )
     h += position.astype(h.dtype)
-    block = layers.rematerialised(
+    block = remat.rematerialised(
       TransformerBlock, self.remat, prevent_cse=False, static_argnums=(3,)
     )
     blocks = nn.scan(
@@ -113,7 +116,7 @@ class SimpleUViT(nn.Module):
     scan_unroll: transformer blocks per iteration of the loop over them; with 1
       compile time does not grow with depth, more run faster on a CPU.
     remat: what each block recomputes in the backward pass, for memory; see
-      `layers.REMAT_POLICIES`.
+      `remat.POLICIES`.
     dtype: of the computation; parameters are float32.
 
   Raises:
@@ -148,7 +151,7 @@ class SimpleUViT(nn.Module):
       "num_res_blocks", self.num_res_blocks, len(channels)
     )
     levels = list(zip(channels, self.num_res_blocks, strict=True))
-    res_block = layers.rematerialised(
+    res_block = remat.rematerialised(
       layers.ResBlock, self.remat, static_argnums=(3,)
     )
 

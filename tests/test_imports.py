@@ -115,7 +115,7 @@ def test_mathematics_knows_no_networks(module):
 def test_measures_stand_apart(package):
   """Neither knows how images were made, nor metrics whose features they get."""
   assert closure(package) == {package}
-  allowed = {"chex", "jax", "numpy", "simple_diffusion"}
+  allowed = {"chex", "jax", "numpy", "safetensors", "simple_diffusion"}
   for path in files(f"simple_diffusion/{package}"):
     assert tops(path) <= allowed | set(sys.stdlib_module_names), path
 

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from simple_diffusion import dropout
+from simple_diffusion import group_norm
 from simple_diffusion import layers
 from simple_diffusion import patching
 from simple_diffusion import sizes
@@ -440,6 +442,41 @@ def test_logsnr_features():
     np.testing.assert_allclose(features, expected, atol=5e-4)
 
 
+@pytest.mark.parametrize("channels", [3, 64])  # In one group, and in 32.
+def test_group_norm_is_that_of_flax(channels):
+  rng = np.random.default_rng(0)
+  h = jnp.float32(rng.normal(2, 3, (2, 4, 5, channels)))
+  params = {
+    "scale": jnp.float32(rng.normal(size=channels)),
+    "bias": jnp.float32(rng.normal(size=channels)),
+  }
+  groups = {3: 1, 64: 32}[channels]
+  theirs = nn.GroupNorm(groups, epsilon=group_norm.EPSILON)
+  ours = group_norm.GroupNorm(jnp.float32)
+
+  def total(norm):
+    return lambda h: (norm.apply({"params": params}, h) ** 3).sum()
+
+  expected = theirs.apply({"params": params}, h)
+  np.testing.assert_allclose(
+    ours.apply({"params": params}, h), expected, atol=2e-5
+  )
+  gradient = jax.grad(total(ours))(h)
+  expected = jax.grad(total(theirs))(h)
+  np.testing.assert_allclose(
+    gradient, expected, atol=1e-4 * np.abs(expected).max()
+  )
+  film = jnp.float32(rng.normal(size=(2, 2, channels)))
+  scale, shift = film[:, :, None, None]
+  np.testing.assert_allclose(
+    ours.apply({"params": params}, h, *film),
+    theirs.apply({"params": params}, h) * (1 + scale) + shift,
+    atol=5e-5,
+  )
+  made = ours.init(jax.random.key(0), h)["params"]
+  assert jax.tree.map(jnp.shape, made) == jax.tree.map(jnp.shape, params)
+
+
 def test_pooling_undoes_upsampling():
   h = jnp.arange(2 * 3 * 2 * 2.0).reshape(2, 3, 2, 2)
   up = layers.upsample(h)
@@ -450,31 +487,34 @@ def test_pooling_undoes_upsampling():
 
 
 @pytest.mark.parametrize("rate, of_256", [(0.2, 51), (0.1, 26), (0.5, 128)])
-@pytest.mark.parametrize("width", [4, 30])
-def test_dropout(rate, of_256, width):
-  h = jnp.ones((500, 80, width))
+@pytest.mark.parametrize("rows", [4, 30])  # 30: the last word has two rows.
+def test_dropout(rate, of_256, rows):
+  h = jnp.ones((500, rows, 80))
   key = jax.random.key(3)
-  dropped = layers.Dropout(rate).apply({}, h, True, rngs={"dropout": key})
+  dropped = dropout.Dropout(rate).apply({}, h, True, rngs={"dropout": key})
   values = np.unique(dropped)
   np.testing.assert_allclose(values, [0, 256 / (256 - of_256)], rtol=1e-6)
   # Within 4 standard errors, for each of the four bytes and over all.
-  zeros = np.asarray(dropped == 0).reshape(-1, width).mean(0)
+  is_zero = np.asarray(dropped == 0)
   p = of_256 / 256
   error = np.sqrt(p * (1 - p) / 40_000)
-  np.testing.assert_allclose(zeros, p, atol=4 * error)
+  np.testing.assert_allclose(is_zero.mean((0, 2)), p, atol=4 * error)
   # Neighbours in a word do not know of each other.
-  pairs = np.asarray(dropped == 0).reshape(-1, width)
-  correlation = np.corrcoef(pairs[:, 0], pairs[:, width - 1])[0, 1]
-  assert abs(correlation) < 4 / np.sqrt(len(pairs))
+  words = -(-rows // 4)
+  first, last = (
+    is_zero[:, i * words].ravel() for i in (0, 3 if rows == 4 else 2)
+  )
+  correlation = np.corrcoef(first, last)[0, 1]
+  assert abs(correlation) < 4 / np.sqrt(first.size)
 
 
 @pytest.mark.parametrize("rate", [-0.1, 0.001, 0.999, 1.0])
 def test_impossible_dropout(rate):
   with pytest.raises(ValueError, match=f"rate of {rate} is not possible"):
-    layers.Dropout(rate).apply({}, jnp.ones((2, 4)), True)
+    dropout.Dropout(rate).apply({}, jnp.ones((2, 4)), True)
 
 
 def test_no_dropout():
   h = jnp.arange(8.0).reshape(2, 4)
   for rate, train in ((0.0, True), (0.3, False)):
-    np.testing.assert_array_equal(layers.Dropout(rate).apply({}, h, train), h)
+    np.testing.assert_array_equal(dropout.Dropout(rate).apply({}, h, train), h)
