@@ -144,7 +144,7 @@ def plans_work() -> str:
         f"{model / 1e12:.2f}",
         f"{flops / 1e12:.2f} ({flops / model:.2f})",
         f"{step['hbm_bytes'] / 1e9:,.0f}",
-        f"{step['compile_seconds']:.0f}",
+        f"{step.get('compile_cpu_seconds', step['compile_seconds']):.0f}",
         _gib(step["host_bytes"]),
       )
     )
@@ -153,7 +153,7 @@ def plans_work() -> str:
     "TFLOP / image of the model",
     "compiled (ratio)",
     "HBM GB / device",
-    "compile, s",
+    "compile, CPU s",
     "host memory, GiB",
   )
   return _table(header, rows)
