@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draws the figures that need no training, into docs/figures.
+
+  python -m scripts.figures
+  python -m scripts.figures --check   # changes nothing, compares
+
+The same libraries write the same bytes. Another matplotlib sets text a little
+differently; a picture says which one drew it, and is then compared less
+strictly.
+"""
+
+import functools
+import pathlib
+import sys
+import tempfile
+
+from absl import flags
+import numpy as np
+import PIL.Image
+
+from experiments import cli
+from scripts.figures import canvas
+from scripts.figures import logsnr
+from scripts.figures import networks
+from scripts.figures import noisy_photograph
+from scripts.figures import wavelet
+
+FIGURES = pathlib.Path(__file__).parent.parent.parent / "docs" / "figures"
+
+DRAW = {
+  "logsnr": logsnr.draw,
+  "noisy_photograph": noisy_photograph.draw,
+  "wavelet": wavelet.draw,
+  "unet": functools.partial(networks.draw, "512,unet", "U-Net"),
+  "uvit": functools.partial(networks.draw, "512,uvit", "U-ViT"),
+}
+
+# A pixel differs if a colour does by more than this, of 256 levels.
+VISIBLE = 48
+# Share of the pixels that may differ: drawn by the same matplotlib, by another
+# one (3.9 and 3.11 differ in 2.5 %).
+SAME, OTHER = 0.0005, 0.04
+
+_CHECK = flags.DEFINE_bool("check", False, "Compare, and change nothing.")
+
+
+def _read(path):
+  """int16 [H, W, 3], and what drew it."""
+  with PIL.Image.open(path) as image:
+    return np.asarray(image.convert("RGB"), np.int16), image.info["Software"]
+
+
+def difference(committed: pathlib.Path, drawn: pathlib.Path) -> str | None:
+  """What is visibly different between two pictures, or None."""
+  if not committed.exists():
+    return "is not there"
+  (old, old_software), (new, new_software) = _read(committed), _read(drawn)
+  if old.shape != new.shape:
+    return f"has {old.shape[:2]} pixels, drawn again {new.shape[:2]}"
+  share = np.mean(np.abs(old - new).max(axis=-1) > VISIBLE)
+  if share > (SAME if old_software == new_software else OTHER):
+    return f"differs in {share:.2%} of its pixels"
+  return None
+
+
+def draw(folder: pathlib.Path) -> None:
+  """Draws all figures into a folder."""
+  folder.mkdir(parents=True, exist_ok=True)
+  for name, figure in DRAW.items():
+    canvas.save(figure(), folder / f"{name}.png")
+
+
+def check(folder: pathlib.Path) -> list[str]:
+  """What differs between a folder's figures and those of the code."""
+  with tempfile.TemporaryDirectory() as temporary:
+    drawn = pathlib.Path(temporary)
+    draw(drawn)
+    found = {
+      name: difference(folder / f"{name}.png", drawn / f"{name}.png")
+      for name in DRAW
+    }
+  return [f"{name}.png {how}" for name, how in found.items() if how]
+
+
+def main(_):
+  if not _CHECK.value:
+    draw(FIGURES)
+    print(f"drawn: {FIGURES}/{{{','.join(DRAW)}}}.png")
+    return
+  if found := check(FIGURES):
+    sys.exit(f"{'; '.join(found)}: run make figures and look at them")
+  print(f"{len(DRAW)} figures are those of the code")
+
+
+if __name__ == "__main__":
+  cli.run(main)
