@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real program, on a run that has hardly begun: v_hat is nearly 0."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import real_runs
+
+from simple_diffusion import data
+from simple_diffusion import images
+from simple_diffusion import likelihood
+
+TINY = (
+  *real_runs.TINY,
+  "--config.train.batch_size=8",
+  "--config.train.total_steps=2",
+  "--config.train.checkpoint_every_steps=2",
+  "--config.eval.batch_size=16",
+)
+COUNT = 40  # Images: two batches and a half.
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("run") / "workdir"
+  real_runs.finish([real_runs.start(*TINY, f"--workdir={folder}")])
+  return folder
+
+
+def start(workdir, results, *args):
+  program = ["-m", "experiments.likelihood", f"--workdir={workdir}"]
+  return real_runs.start_python([*program, f"--results={results}", *args])
+
+
+def held_out():
+  source = data.make_source(name="digits", split="test")
+  x = images.to_float(np.stack([source[i]["image"] for i in range(COUNT)]))
+  return np.float64(likelihood.on_grid(x, num_levels=17))
+
+
+def test_bounds_and_mistakes(workdir, tmp_path):
+  results = {bound: tmp_path / f"new/{bound}.jsonl" for bound in ("vlb", "ode")}
+  common = (f"--num_examples={COUNT}", "--logsnr_end=6")
+  printed = real_runs.finish(
+    [
+      start(
+        workdir, results["vlb"], *common, "--bound=vlb", "--noclip", "--seed=1"
+      ),
+      start(workdir, results["ode"], *common, "--bound=ode", "--num_steps=8"),
+    ]
+  )
+  records = {}
+  for (bound, path), out in zip(results.items(), printed, strict=True):
+    (line,) = path.read_text().splitlines()
+    records[bound] = record = json.loads(line)
+    assert record["num_examples"] == COUNT and record["split"] == "test"
+    assert record["checkpoint_step"] == 2 and record["ema_decay"] == 0.999
+    assert record["config"] == json.loads((workdir / "config.json").read_text())
+    assert record["environment"]["devices"] == ["cpu"]
+    assert f"bits_per_dim: {record['bits_per_dim']:.4f}" in out
+    assert 0 < record["standard_errors"]["bits_per_dim"] < 0.1
+  assert records["vlb"]["protocol"] == {
+    "bound": "vlb",
+    "num_levels": 17,
+    "logsnr_end": 6.0,
+    "conditional": True,
+    "seed": 1,
+    "num_steps": None,
+    "num_samples": 128,
+    "spacing": "logsnr",
+    "clip": False,
+  }
+  protocol = records["ode"]["protocol"]
+  assert (protocol["num_steps"], protocol["num_probes"]) == (8, 1)
+  assert protocol["dequantisation"] == "uniform"
+
+  # v_hat = 0: eps_hat = sigma z, so the eps-MSE is alpha^4 + alpha^2 sigma^2
+  # x^2, whose integral is elementary; and the flow moves nothing.
+  x2 = np.mean(held_out() ** 2)
+  alpha2, alpha2_1 = (1 / (1 + math.exp(-end)) for end in (6, -15))
+  softplus = math.log1p(math.exp(6)) - math.log1p(math.exp(-15))
+  nats = (softplus - (alpha2 - alpha2_1) * (1 - x2)) / 2
+  assert records["vlb"]["diffusion"] == pytest.approx(
+    nats / math.log(2), rel=0.02
+  )
+  nats = math.log(2 * math.pi) / 2 - math.log(alpha2) / 2
+  nats += alpha2 * (x2 + (2 / 16) ** 2 / 12) / 2 - math.log(2 / 16)
+  for name in ("bits_per_dim", "at_half_the_steps"):
+    assert records["ode"][name] == pytest.approx(nats / math.log(2), rel=0.02)
+  parts = ("prior", "diffusion", "reconstruction")
+  assert records["vlb"]["bits_per_dim"] == pytest.approx(
+    sum(records["vlb"][part] for part in parts)
+  )
+
+  mistakes = {
+    "--guidance_scale=2": "--guidance_scale is for samplers",
+    "--num_levels=5": "so many greys",
+  }
+  ended = real_runs.end(
+    [start(workdir, tmp_path / "no", "--bound=ode", bad) for bad in mistakes]
+  )
+  for (code, _, err), message in zip(ended, mistakes.values(), strict=True):
+    assert code == 2 and message in err, err
+  assert not (tmp_path / "no").exists()
