@@ -70,7 +70,7 @@ def test_networks_that_cannot_be_loaded(tmp_path):
       features.load(name, tmp_path / "absent")
     broken = tmp_path / "broken"
     broken.write_bytes(b"PK\x03\x04 no weights")
-    with pytest.raises(ValueError, match=f"broken has no weights of {name}"):
+    with pytest.raises(ValueError, match="broken has no weights of"):
       features.load(name, broken)
 
 

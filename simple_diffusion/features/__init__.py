@@ -8,8 +8,10 @@
 that you name: nothing is fetched.
 """
 
+import functools
 import pathlib
 
+from simple_diffusion.features import inception
 from simple_diffusion.features import mobilenet
 from simple_diffusion.features.network import FeatureNetwork
 from simple_diffusion.features.network import Features
@@ -17,7 +19,13 @@ from simple_diffusion.features.network import extract
 
 __all__ = ["NETWORKS", "FeatureNetwork", "Features", "extract", "load"]
 
-NETWORKS = {mobilenet.NAME: mobilenet.load}
+NETWORKS = {
+  mobilenet.NAME: mobilenet.load,
+  **{
+    name: functools.partial(inception.load, name=name)
+    for name in inception.PROTOCOLS
+  },
+}
 
 
 def load(name: str, path: str | pathlib.Path) -> FeatureNetwork:

@@ -24,26 +24,29 @@ import numpy as np
 def _matrix(size_in: int, positions: np.ndarray) -> np.ndarray:
   """[size_out, size_in]: linear interpolation at positions, ends repeated."""
   positions = np.clip(positions, 0, size_in - 1)
-  low = np.floor(positions).astype(int)
+  low = np.int64(np.floor(positions))
   high = np.minimum(low + 1, size_in - 1)
   fraction = positions - low
-  matrix = np.zeros((len(positions), size_in))
+  matrix = np.zeros((len(positions), size_in), np.float32)
   rows = np.arange(len(positions))
   matrix[rows, low] += 1 - fraction
   matrix[rows, high] += fraction
   return matrix
 
 
+# Positions are float32 because those of the originals are: their rounding is
+# some 1e-5 of a pixel, which features can see.
 def tf1_matrix(size_in: int, size_out: int) -> np.ndarray:
-  """[size_out, size_in] of TensorFlow 1's bilinear resize, float64."""
-  return _matrix(size_in, np.arange(size_out) * (size_in / size_out))
+  """float32 [size_out, size_in] of TensorFlow 1's bilinear resize."""
+  scale = np.float32(size_in / size_out)
+  return _matrix(size_in, np.arange(size_out, dtype=np.float32) * scale)
 
 
 def centers_matrix(size_in: int, size_out: int) -> np.ndarray:
-  """[size_out, size_in] of bilinear resize between centres, float64."""
-  return _matrix(
-    size_in, (np.arange(size_out) + 0.5) * size_in / size_out - 0.5
-  )
+  """float32 [size_out, size_in] of bilinear resize between pixel centres."""
+  scale = np.float32(size_in / size_out)
+  centres = np.arange(size_out, dtype=np.float32) + np.float32(0.5)
+  return _matrix(size_in, centres * scale - np.float32(0.5))
 
 
 def resize(images: jax.Array, size: int, make_matrix) -> jax.Array:
@@ -56,8 +59,7 @@ def resize(images: jax.Array, size: int, make_matrix) -> jax.Array:
   """
   chex.assert_rank(images, 4)
   _, height, width, _ = images.shape
-  rows = jnp.asarray(make_matrix(height, size), jnp.float32)
-  columns = jnp.asarray(make_matrix(width, size), jnp.float32)
+  rows, columns = make_matrix(height, size), make_matrix(width, size)
   # Accelerators would round the pixels' factors otherwise.
   return jnp.einsum(
     "ih,bhwc,jw->bijc",

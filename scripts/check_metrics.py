@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks features and metrics on real images, and appends what it finds.
+
+  python -m scripts.check_metrics --part=distances --images=/flowers128 \
+    --other_images=/clothing256 --mobilenet=mobilenet_v2_1.0_224_int8.npz
+  python -m scripts.check_metrics --part=copies --images=/flowers128 \
+    --mobilenet=mobilenet_v2_1.0_224_int8.npz
+  python -m scripts.check_metrics --part=pytorch --images=/flowers128 \
+    --num_images=500
+
+* distances: MobileNetV2's, against those that another program found;
+* copies: what saving images as JPEG does to them;
+* pytorch: Inception-v3 with random weights against torch-fidelity and
+  pytorch-fid, and every metric against another implementation of it; needs
+  what `metric_checks.pytorch` says. --golden=tests/golden/inception.npz writes
+  the features that tests compare with, instead.
+
+A difference beyond what is allowed is an error, after it was recorded.
+"""
+
+import pathlib
+
+from absl import flags
+import numpy as np
+
+from experiments import cli
+from experiments import records
+from experiments import workdir
+from scripts.metric_checks import real_images
+from scripts.metric_checks import rows
+from simple_diffusion import features
+
+_PART = flags.DEFINE_enum(
+  "part", None, ["distances", "copies", "pytorch"], "What to check."
+)
+_IMAGES = flags.DEFINE_string("images", None, "Folder of JPEGs, at any depth.")
+_OTHER = flags.DEFINE_string("other_images", None, "Folder of other JPEGs.")
+_MOBILENET = flags.DEFINE_string("mobilenet", None, "Weights of MobileNetV2.")
+_NUMBER = flags.DEFINE_integer("num_images", 1500, "Images a side.")
+_SPLITS = flags.DEFINE_integer("num_splits", 20, "Random halves, of distances.")
+_GOLDEN = flags.DEFINE_string("golden", None, "File of features to write.")
+_RESULTS = flags.DEFINE_string(
+  "results", "experiments/results/metrics.jsonl", "File to append to."
+)
+
+
+def read_inputs(part):
+  """What a part needs: Pillow images, others or None, a network or None."""
+  images, number = rows.read_images(_IMAGES.value), _NUMBER.value
+  if len(images) < 2 * number:
+    raise ValueError(
+      f"{number} images a side need {2 * number}, but {_IMAGES.value} has "
+      f"{len(images)}; use --num_images={len(images) // 2} or fewer"
+    )
+  if part == "pytorch":
+    return images, None, None
+  network = features.load("mobilenet_v2", _MOBILENET.value)
+  other = rows.read_images(_OTHER.value) if part == "distances" else None
+  return images, other, network
+
+
+def main(_):
+  part, number = _PART.value, _NUMBER.value
+  if part == "pytorch":
+    from scripts.metric_checks import same_as_pytorch  # Only it needs PyTorch.
+  if _GOLDEN.value:
+    same_as_pytorch.write_golden(_GOLDEN.value)
+    return
+  with cli.user_errors():
+    images, other, network = read_inputs(part)
+
+  record = {"part": part, "num_images": number}
+  if part == "distances":
+    found = real_images.distances(
+      network, images, other, number=number, num_splits=_SPLITS.value
+    )
+  elif part == "copies":
+    found = real_images.copies(network, images, number=number)
+  else:
+    order = np.random.default_rng(0).permutation(len(images))[: 2 * number]
+    found = same_as_pytorch.compare([images[i] for i in order])
+    record["references"] = same_as_pytorch.pytorch.versions()
+  record["rows"] = []
+  for row in found:
+    print(row, flush=True)
+    record["rows"].append(row)
+  if network:
+    record["weights"] = network.weights_hash
+  record["environment"] = workdir.environment()
+  records.append_result(pathlib.Path(_RESULTS.value), record)
+  beyond = rows.beyond_what_is_allowed(record["rows"])
+  if beyond:
+    raise RuntimeError(f"differ by more than is allowed: {'; '.join(beyond)}")
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["part"])
+  cli.run(main)

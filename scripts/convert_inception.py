@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the .safetensors of FID's Inception-v3 from the .pth that is known.
+
+  python -m scripts.convert_inception --weights=inception.safetensors \
+    --pth=pt_inception-2015-12-05-6726825d.pth
+
+The .pth is on the release pages of mseitzer/pytorch-fid (fid_weights) and of
+toshas/torch-fidelity (v0.2.0, as weights-inception-2015-12-05-6726825d.pth).
+Only this program needs PyTorch. Nothing in the file is executed.
+"""
+
+import hashlib
+import pathlib
+
+from absl import app
+from absl import flags
+import numpy as np
+import safetensors.numpy
+
+from experiments import cli
+from simple_diffusion.features import inception
+from simple_diffusion.features import network
+
+_PTH = flags.DEFINE_string("pth", None, "File to read, of PyTorch.")
+_WEIGHTS = flags.DEFINE_string("weights", None, "File to write, .safetensors.")
+
+# In the name of the .pth, as is PyTorch's habit: its SHA-256 begins so.
+SHA256_STARTS = "6726825d"
+
+
+def convert(
+  arrays: dict[str, np.ndarray], weights: pathlib.Path, *, source
+) -> str:
+  """Writes what the network needs of arrays; returns the file's hash.
+
+  Raises:
+    ValueError: if an array is missing, or of another shape.
+  """
+  safetensors.numpy.save_file(inception.check(arrays, source), weights)
+  return network.file_hash(weights)
+
+
+def read_pth(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """The arrays of PyTorch's file; executes nothing that is in it."""
+  try:
+    import torch  # Heavy, and needed nowhere else.
+  except ImportError as error:
+    raise ImportError("a .pth is read by PyTorch; pip install torch") from error
+  state = torch.load(path, map_location="cpu", weights_only=True)
+  return {name: array.numpy() for name, array in state.items()}
+
+
+def main(_):
+  source = pathlib.Path(_PTH.value)
+  with cli.user_errors():
+    sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
+    found = convert(
+      read_pth(source), pathlib.Path(_WEIGHTS.value), source=source
+    )
+  print(f"{_WEIGHTS.value}: weights {found}")
+  if sha256.startswith(SHA256_STARTS):
+    print(f"from the weights that FID is defined by ({SHA256_STARTS}...)")
+  else:
+    print(
+      f"from other weights than FID's: SHA-256 is {sha256[:8]}..., not "
+      f"{SHA256_STARTS}...; their distances are not FID"
+    )
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["pth", "weights"])
+  app.run(main)
