@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The paper's ablations on a few thousand photographs, and a U-ViT for them.
+
+  python -m experiments.train --config=configs/photographs.py:128,uvit \
+    --config.data.data_dir=data/flowers --workdir=runs/flowers128
+  python -m scripts.sweep run --config=configs/photographs.py:128,table2 \
+    --config.data.data_dir=data/flowers --root=runs/table2_128
+
+The argument is <64|128|256>,<study>. `uvit` is the class-conditional U-ViT;
+table2 .. table6 are the paper's tables, each a `sweep()` over a small U-Net and
+three seeds:
+
+  table2     noise schedule: cosine, shifted to 128, 64, 32, interpolated
+  table3     where dropout starts: nowhere, everywhere, from 64, 32, 16
+  table4     residual blocks at 16x16: 1, 2, 4, 8
+  table5     patching: none, 5/3 wavelet, strided convolution
+  table6     multiscale loss, without and with
+  weighting  eps-MSE, v-MSE, sigmoid (arXiv 2410.19324)
+
+Data: a folder that scripts.prepare_images made, with splits train and test.
+Both networks see maps of 64x64 at most, whatever the image: a run costs the
+same at all sizes, and what differs is the task. docs/ablations.md has what was
+run, on what, and what it says.
+"""
+
+from configs import common
+from configs import points
+
+# Patching that leaves maps of 64x64.
+PATCHING = {64: "none", 128: "dwt_1", 256: "dwt_2"}
+
+# U-Net levels by the side of its largest map, down to 8x8.
+LEVELS = {
+  256: dict(
+    channel_multiplier=(1, 1, 1, 2, 4, 8), num_res_blocks=(1, 1, 1, 1, 3, 1)
+  ),
+  128: dict(channel_multiplier=(1, 1, 2, 4, 8), num_res_blocks=(1, 1, 1, 3, 1)),
+  64: dict(channel_multiplier=(1, 2, 4, 8), num_res_blocks=(1, 1, 3, 1)),
+  32: dict(channel_multiplier=(2, 4, 8), num_res_blocks=(1, 3, 1)),
+}
+
+STUDIES = ("table2", "table3", "table4", "table5", "table6", "weighting")
+SEEDS = (0, 1, 2)
+
+
+def _parse(arg):
+  size, _, study = arg.partition(",")
+  sizes = [str(size) for size in PATCHING]
+  if size not in sizes or study not in ("uvit", *STUDIES):
+    raise ValueError(
+      f"configs/photographs.py:{arg}: the argument is <{'|'.join(sizes)}>,"
+      f"<uvit|{'|'.join(STUDIES)}>, such as configs/photographs.py:128,uvit"
+    )
+  return int(size), study
+
+
+def get_config(arg="64,uvit"):
+  size, study = _parse(arg)
+  config = common.get_config()
+  config.data.update(
+    name="folder", image_size=size, crop="squash", num_threads=2
+  )
+  shared = dict(
+    emb_channels=256,
+    num_heads=4,
+    logsnr_input_type="linear",
+    num_classes=common.placeholder(int),  # None: that of the folder
+    patching=PATCHING[size],
+    remat="none",
+    dtype="bfloat16",
+  )
+  if study == "uvit":
+    config.model = dict(
+      name="uvit",
+      base_channels=64,
+      channel_multiplier=(1, 2, 8),  # the transformer is 512 wide
+      num_res_blocks=(2, 2),
+      num_transformer_blocks=12,
+      transformer_dropout=0.2,
+      **shared,
+    )
+  else:
+    config.model = dict(
+      name="unet",
+      base_channels=32,
+      attn_resolutions=(8, 16),
+      dropout=0.1,
+      dropout_from_resolution=16,
+      **LEVELS[64],
+      **shared,
+    )
+    config.objective.loss_space = "eps"
+  config.schedule.update(ref_at_noise=32.0, ref_at_data=32.0)
+  config.optim.update(lr=1e-3 if study != "uvit" else 4e-4, warmup_steps=200)
+  config.train.update(
+    batch_size=64,
+    total_steps=2_000 if study != "uvit" else 20_000,
+    ema_decay=0.998 if study != "uvit" else 0.9995,
+    checkpoint_every_steps=500,
+    sample_every_steps=1_000,
+    num_samples=20,
+  )
+  config.sample.update(method="dpmpp_2m", num_steps=32, spacing="logsnr")
+  config.eval.update(batch_size=250, num_samples=1_000)
+  return config
+
+
+def _table2(size):
+  """Plain cosine, shifted to every reference below the size, interpolated."""
+  references = [float(size)]
+  references += [ref for ref in (128.0, 64.0, 32.0) if ref < size]
+  return points.zipped(
+    points.over("schedule.ref_at_noise", [*references, 32.0]),
+    points.over("schedule.ref_at_data", [*references, float(size)]),
+  )
+
+
+def _table3(size):
+  del size  # Resolutions are those of the maps.
+  return points.over("model.dropout_from_resolution", (0, 64, 32, 16))
+
+
+def _table4(size):
+  del size
+  return points.over(
+    "model.num_res_blocks", [(1, 1, n, 1) for n in (1, 2, 4, 8)]
+  )
+
+
+def _table5(size):
+  """Patchings that leave maps of 32x32 or more."""
+  factors = [k for k in (2, 4) if size // k >= 32]
+  names = {1: ("none",), 2: ("dwt_1", "conv_2"), 4: ("dwt_2", "conv_4")}
+  return points.chain(
+    *(
+      points.fixed(model=dict(patching=name, **LEVELS[size // k]))
+      for k in (1, *factors)
+      for name in names[k]
+    )
+  )
+
+
+def _table6(size):
+  """Without, which is what the config has, and with."""
+  del size
+  return [{}, *points.over("objective.multiscale_base", (32,))]
+
+
+def _weighting(size):
+  del size
+  return points.chain(
+    points.fixed(objective=dict(loss_space="eps", weighting="constant")),
+    points.fixed(objective=dict(loss_space="v", weighting="constant")),
+    points.fixed(
+      objective=dict(loss_space="eps", weighting="sigmoid", bias=-3.0)
+    ),
+  )
+
+
+def sweep(arg="64,table2"):
+  """A study's points, all with the first seed before any with the second."""
+  size, study = _parse(arg)
+  if study == "uvit":
+    return points.over("train.seed", SEEDS)
+  found = {
+    "table2": _table2,
+    "table3": _table3,
+    "table4": _table4,
+    "table5": _table5,
+    "table6": _table6,
+    "weighting": _weighting,
+  }[study](size)
+  return points.product(points.over("train.seed", SEEDS), found)

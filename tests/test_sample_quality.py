@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Distances of samples to real images, and references kept on disk."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import digits
+from experiments import references
+from experiments import sample_quality
+from simple_diffusion import data
+from simple_diffusion import features
+from simple_diffusion import metrics
+
+
+@jax.jit
+def quadrants(pixels):
+  """[B, H, W, 3] -> means of each quadrant's channels."""
+  b, h, w, c = pixels.shape
+  means = (pixels / 255).reshape(b, 2, h // 2, 2, w // 2, c).mean((2, 4))
+  return features.Features(means.reshape(b, -1), None)
+
+
+NETWORK = features.FeatureNetwork("quadrants", 12, "0" * 16, "none", quadrants)
+
+
+def pixels(seed, num, scale=255):
+  rng = np.random.default_rng(seed)
+  return np.uint8(rng.uniform(0, scale, (num, 8, 8, 3)))
+
+
+def reference(images, name):
+  pooled, _ = features.extract(NETWORK, [images])
+  return references.Reference(pooled, name)
+
+
+def rgb_digits():
+  config = digits.get_config()
+  config.data.num_channels = 3
+  return config, data.make_source(name="digits", split="test[:40]")
+
+
+def test_distances_say_what_is_nearer():
+  real, alike = pixels(0, 100), pixels(1, 100)
+  darker = pixels(2, 100, scale=180)
+  to = {
+    name: sample_quality.distances(quadrants(a)[0], quadrants(real)[0])
+    for name, a in (("alike", alike), ("darker", darker))
+  }
+  for name in ("kernel", "frechet"):
+    assert to["alike"][name] < to["darker"][name]
+  for name in ("precision", "recall", "coverage"):
+    assert to["alike"][name] > to["darker"][name]
+  # Of one distribution: nothing but chance.
+  kernel, error = (
+    to["alike"][key] for key in ("kernel", "kernel_standard_error")
+  )
+  assert abs(kernel) < 4 * error
+
+
+def test_protocol_is_part_of_the_record():
+  train = reference(pixels(0, 60), "a")
+  held_out = reference(pixels(1, 30), "b")
+  fake = pixels(2, 40)
+  record = sample_quality.measure(
+    NETWORK, [fake[:32], fake[32:]], train, held_out
+  )
+  assert record["features"]["name"] == "quadrants"
+  assert record["train"]["num_images"] == 60
+  assert record["held_out"]["reference_hash"] == "b"
+  assert record["real"]["num_samples"] == 30
+  expected = metrics.kernel_distance(quadrants(fake)[0], held_out.pooled)
+  np.testing.assert_allclose(
+    record["held_out"]["kernel"], expected.value, rtol=1e-4
+  )
+  assert record["inception_score"] is None  # Not FID's network.
+
+
+def test_references_are_kept_by_content(tmp_path):
+  config, source = rgb_digits()
+  calls = []
+
+  def apply(batch):
+    calls.append(len(batch))
+    return quadrants(batch)
+
+  network = NETWORK._replace(apply=apply)
+
+  def load():
+    return references.load(
+      network, config, source, batch_size=16, cache=tmp_path
+    )
+
+  first = load()
+  assert first.pooled.shape == (40, 12) and calls == [16, 16, 16]
+  again = load()
+  assert calls == [16, 16, 16]  # From the disk.
+  np.testing.assert_array_equal(again.pooled, first.pooled)
+  assert again.hash == first.hash
+
+  # Anything else of the images or of the network is another reference.
+  network = network._replace(weights_hash="1" * 16)
+  assert load().hash != first.hash
+  assert len(list(tmp_path.glob("*.npy"))) == 2
+
+
+def test_the_hash_is_of_pixels_not_of_batches():
+  a = pixels(0, 12)
+  hashes = {
+    references.content_hash(NETWORK, np.split(a, parts)) for parts in (1, 3)
+  }
+  assert len(hashes) == 1
+  a[3, 2, 1, 0] ^= 1
+  assert references.content_hash(NETWORK, [a]) not in hashes
+
+
+def test_a_network_needs_its_weights(tmp_path):
+  with pytest.raises(ValueError, match="unknown feature network 'vgg'"):
+    features.load("vgg", tmp_path / "vgg.npz")
+  with pytest.raises(FileNotFoundError, match="metrics.md"):
+    features.load("mobilenet_v2", tmp_path / "none.npz")
