@@ -19,8 +19,9 @@ METRICS_ALLOWED = 1e-3
 SMALL, LARGE = (40, 56), (331, 420)  # Enlarged and shrunk.
 
 
-def compare(images):
-  """Rows for two halves of Pillow images of one size, an equal number each."""
+def compare(images_a, images_b):
+  """Rows for two sets of Pillow images, equally many, all of one size."""
+  images = images_a + images_b
   arrays = random_inception.weights(SEED)
   fidelity, fid = "torch-fidelity", "pytorch-fid"
   pixels = np.stack([np.asarray(image) for image in images])
