@@ -272,6 +272,18 @@ def test_noise_is_that_of_the_image():
   assert np.ptp(three) > 0.01
 
 
+def test_noise_is_another_at_each_level():
+  def nothing(z, logsnr, cond):
+    return jnp.zeros_like(z)
+
+  # eps_hat = 0 leaves a mean of 4 pixels x 64 levels of eps^2, variance 2.
+  mean, error = mean_and_error(
+    X, predict_fn=nothing, prediction="eps", num_samples=64, batch_size=512
+  )
+  std = error * math.sqrt(512) / mean
+  np.testing.assert_allclose(std, math.sqrt(2 / (4 * 64)), rtol=0.15)
+
+
 @pytest.mark.parametrize(
   "change, message",
   [
