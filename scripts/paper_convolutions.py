@@ -23,7 +23,6 @@ Appends one record to experiments/results/paper_convolutions.jsonl.
 
 import pathlib
 
-from absl import flags
 import jax
 import jax.numpy as jnp
 
@@ -35,11 +34,7 @@ BATCH = 1024
 LAYERS = ((256, 128), (16, 1024))  # side of the maps, channels
 NUM_COPIES = 5
 
-_RESULTS = flags.DEFINE_string(
-  "results",
-  "experiments/results/paper_convolutions.jsonl",
-  "File to append to.",
-)
+RESULTS = pathlib.Path("experiments/results/paper_convolutions.jsonl")
 
 
 def _convolve(features, kernel):
@@ -85,7 +80,7 @@ def main(_):
       f"{layer['flops'] / 2 / 2**40:.2f} x 2^40 multiply-adds"
     )
   record = {"layers": layers, "environment": workdir.environment()}
-  records.append_result(pathlib.Path(_RESULTS.value), record)
+  records.append_result(RESULTS, record)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ Appends one record to experiments/results/paper_pooling.jsonl.
 
 import pathlib
 
-from absl import flags
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -34,9 +34,7 @@ from simple_diffusion import patching
 
 NUM_NOISES = 64
 
-_RESULTS = flags.DEFINE_string(
-  "results", "experiments/results/paper_pooling.jsonl", "File to append to."
-)
+RESULTS = pathlib.Path("experiments/results/paper_pooling.jsonl")
 
 
 def pool(factor):
@@ -70,6 +68,7 @@ def _power(x) -> float:
 
 def gains(x, eps, transform) -> dict:
   """Ratios of powers; x [H, W, C] is one image, eps [B, H, W, C] is noise."""
+  transform = jax.jit(transform)
   contrast = x - x.mean(axis=(0, 1), keepdims=True)
   noise = _power(eps) / _power(transform(eps))
   signal, of_contrast = (
@@ -105,7 +104,7 @@ def main(_):
     "rows": rows,
     "environment": workdir.environment(),
   }
-  records.append_result(pathlib.Path(_RESULTS.value), record)
+  records.append_result(RESULTS, record)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ validation images, and Inception score; unguided, but for table 9. A dash is
 what the paper does not give. Rows of other systems have no config.
 """
 
+import importlib
 import pathlib
 from typing import NamedTuple
 
@@ -183,8 +184,30 @@ def of_table(table: int) -> list[Row]:
   return [row for row in ROWS if row.table == table]
 
 
+def load(row: Row):
+  """The row's config."""
+  file, _, arg = row.config.partition(":")
+  module = file.removesuffix(".py").replace("/", ".")
+  return importlib.import_module(module).get_config(arg)
+
+
+def cost(row: Row) -> str:
+  """The paper's hardware and hours for the row, where appendix B has them."""
+  if row.config is None:
+    return "-"
+  config = load(row)
+  # Steps/s of the U-ViT, and of the U-Net without patching at 256 pixels.
+  if config.model.name == "uvit":
+    hardware, speed = "128 TPUv4", 1.5
+  elif row.size == 256:
+    hardware, speed = "64 TPUv2", 1.15
+  else:
+    return "-"
+  return f"{hardware}, {config.train.total_steps / speed / 3600:.0f} h"
+
+
 def workdir(row: Row) -> str:
-  """Where the row's run is kept: runs/imagenet_512_uvit, for example."""
+  """Where the row's run is kept: runs/imagenet512_uvit, for example."""
   file, _, arg = row.config.partition(":")
   name = pathlib.PurePosixPath(file).stem.replace("imagenet_ablations", "table")
   return f"runs/{name}{arg.replace(',', '_')}"
@@ -199,8 +222,11 @@ def train_command(row: Row) -> str:
 
 
 def evaluate_command(row: Row) -> str:
-  """What measures the trained network, with the row's guidance."""
-  command = f"python -m experiments.evaluate --workdir={workdir(row)}"
-  if row.guidance_scale is None:
-    return command
-  return f"{command} --guidance_scale={row.guidance_scale:g}"
+  """What takes the FID of the trained network, with the row's guidance."""
+  guidance = ""
+  if row.guidance_scale is not None:
+    guidance = f" --guidance_scale={row.guidance_scale:g}"
+  return (
+    f"python -m experiments.evaluate --workdir={workdir(row)}{guidance} "
+    "--feature_network=inception_fid --feature_weights=inception.safetensors"
+  )

@@ -21,21 +21,16 @@ share differs. --width_divisor=1 measures the paper's own size where it fits.
 Appends one record to experiments/results/paper_speed.jsonl.
 """
 
-import math
 import pathlib
 
 from absl import flags
-import jax
-import jax.numpy as jnp
-import numpy as np
 
 from configs import imagenet_ablations
 from experiments import cli
 from experiments import records
 from experiments import workdir
+from scripts import narrow_networks
 from scripts import step_measures
-from simple_diffusion import build
-from simple_diffusion import sizes
 
 # The rows, and the one that the paper gives as 100 %.
 ROWS = {
@@ -59,63 +54,13 @@ _RESULTS = flags.DEFINE_string(
 )
 
 
-def narrowed(config, *, divisor: int, batch_size: int, dtype: str):
-  """The config on one device, with all widths divided.
-
-  Raises:
-    ValueError: if the divisor does not divide the widths.
-  """
-  config = config.copy_and_resolve_references()
-  for name in ("base_channels", "emb_channels"):
-    if config.model[name] % divisor:
-      raise ValueError(
-        f"--width_divisor={divisor} does not divide model.{name}="
-        f"{config.model[name]}; use a power of two up to 32"
-      )
-    config.model[name] //= divisor
-  config.model.dtype = dtype
-  config.mesh.update(data=1, fsdp=1)
-  config.train.batch_size = batch_size
-  return config
-
-
-def full_size(config) -> dict:
-  """Parameters, and FLOPs of training on an image, of the paper's network."""
-  network = build.make_network(config.model)
-  state = jax.eval_shape(lambda: build.init_state(config, network))
-  return {
-    "parameters": sum(
-      math.prod(a.shape) for a in jax.tree.leaves(state.params)
-    ),
-    "train_flops": sizes.train_flops(network, build.image_shape(config)),
-  }
-
-
-def at_zero(side: step_measures.Side) -> step_measures.Side:
-  """The side with a state of zeros, whose products take as long as others.
-
-  Compiling the initialisation of every row would take longer than measuring.
-  """
-  zeros = jax.jit(
-    lambda: jax.tree.map(
-      lambda a: jnp.zeros(a.shape, a.dtype), side.programs.state
-    )
-  )
-  return side._replace(programs=side.programs._replace(init=zeros))
-
-
-def relative_speeds(seconds: np.ndarray, baseline: int) -> np.ndarray:
-  """Medians [rows] of the baseline's time over each row's; [rows, rounds]."""
-  return np.median(seconds[baseline] / seconds, axis=1)
-
-
 def main(_):
   table = int(_TABLE.value)
   names, baseline = ROWS[table], ROWS[table].index(BASELINE[table])
   configs = [imagenet_ablations.get_config(f"{table},{name}") for name in names]
   with cli.user_errors():
     small = [
-      narrowed(
+      narrow_networks.narrowed(
         config,
         divisor=_WIDTH_DIVISOR.value,
         batch_size=_BATCH_SIZE.value,
@@ -126,17 +71,17 @@ def main(_):
     sides = []
     for name, config in zip(names, small, strict=True):
       side = step_measures.compile_step(step_measures.trace(config))
-      sides.append(at_zero(side))
+      sides.append(narrow_networks.at_zero(side))
       print(f"compiled {name}: {side.compile_s['compile']:.0f} s", flush=True)
     seconds, _ = step_measures.measure(
       sides, rounds=_ROUNDS.value, steps=_STEPS.value
     )
-  speeds = relative_speeds(seconds, baseline)
+  speeds = narrow_networks.relative_speeds(seconds, baseline)
   rows = {}
   for i, name in enumerate(names):
     measured = step_measures.describe(sides[i], seconds[i])
     rows[name] = {
-      "full_size": full_size(configs[i]),
+      "full_size": narrow_networks.full_size(configs[i]),
       "measured": {
         "compiled_flops": sides[i].step.cost_analysis()["flops"],
         "relative_speed": float(speeds[i]),

@@ -13,6 +13,7 @@ import re
 
 from absl import app
 
+from scripts import paper_tables
 from scripts import plan_tables
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -243,6 +244,7 @@ PLACES = (
   ),
   ("docs/losses.md", (losses_linear, losses_exact)),
   ("docs/plans.md", plan_tables.MAKERS),
+  ("docs/paper.md", paper_tables.MAKERS),
 )
 
 

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of docs/paper.md that are measured: memory, speed, pooling.
+
+From experiments/results/paper_*.jsonl; the paper's numbers stand beside ours.
+"""
+
+import json
+import pathlib
+
+from scripts import paper_rows
+
+RESULTS = pathlib.Path(__file__).parent.parent / "experiments" / "results"
+
+
+def _newest(name: str, **match) -> dict | None:
+  """The last record of a results file whose fields equal `match`."""
+  path = RESULTS / f"paper_{name}.jsonl"
+  if not path.exists():
+    return None
+  records = [json.loads(line) for line in path.read_text().splitlines()]
+  records = [r for r in records if match.items() <= r.items()]
+  return records[-1] if records else None
+
+
+def markdown(header, rows) -> str:
+  """A table, of rows of texts."""
+  lines = [header, ["---"] * len(header), *rows]
+  return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _where(record) -> str:
+  e = record["environment"]
+  return (
+    f"{e['devices'][0]}, {e['num_cores']} cores, jax {e['versions']['jax']}, "
+    f"commit {e['git_sha']}"
+  )
+
+
+def paper_table_1() -> str:
+  """A layer at high and at low resolution."""
+  record = _newest("convolutions")
+  if record is None:
+    return "Not yet measured."
+  # Kernel, features and total; "TFLOPs". arXiv 2301.11093, table 1.
+  paper = {
+    (256, 128): ("2.8 MB", "16 GB", "16 GB", "9"),
+    (16, 1024): ("180 MB", "0.5 GB", "0.7 GB", "2.3"),
+  }
+  rows = []
+  for layer in record["layers"]:
+    side, channels = layer["side"], layer["channels"]
+    name = f"({side}, {side}, {channels})"
+    copies, gib = layer["kernel_copies"], 2**30
+    rows.append((name, "paper", *paper[side, channels]))
+    rows.append(
+      (
+        "",
+        "compiled",
+        f"{copies * layer['kernel_bytes'] / 2**20:.4g} MiB",
+        f"{layer['feature_bytes'] / gib:.4g} GiB",
+        f"{layer['total_bytes'] / gib:.3g} GiB",
+        f"{layer['flops'] / 2 / 2**40:.3g}",
+      )
+    )
+  header = (
+    "feature map",
+    "",
+    "kernel",
+    "features",
+    "total",
+    "multiply-adds / 2^40",
+  )
+  first, second = record["layers"]
+  ratio = first["total_bytes"] / second["total_bytes"]
+  return (
+    f"{markdown(header, rows)}\n\nBatch of {first['batch']}; totals "
+    f"{ratio:.1f} : 1 ({_where(record)})."
+  )
+
+
+# Relative speeds of arXiv 2301.11093, by table and row of `paper_speed`.
+PAPER_SPEED = {
+  4: {"2": 1.14, "4": 1.00, "8": 0.76, "12": 0.62},
+  5: {
+    "none": 1.00,
+    "dwt_1": 1.39,
+    "dwt_2": 1.46,
+    "conv_2": 1.37,
+    "conv_4": 1.46,
+  },
+}
+
+
+def _speed(table: int) -> str:
+  record = _newest("speed", table=table)
+  if record is None:
+    return "Not yet measured."
+  names = {
+    row.config.partition(",")[2]: row.name for row in paper_rows.of_table(table)
+  }
+  rows, full = [], {k: r["full_size"] for k, r in record["rows"].items()}
+  baseline = full[record["baseline"]]["train_flops"]
+  for key, row in record["rows"].items():
+    measured = row["measured"]
+    flops = full[key]["train_flops"]
+    rows.append(
+      (
+        names[key],
+        f"{PAPER_SPEED[table][key]:.0%}",
+        f"{baseline / flops:.0%}",
+        f"{measured['relative_speed']:.0%}",
+        f"{flops / 1e12:.2f}",
+        f"{full[key]['parameters'] / 1e9:.2f} B",
+        f"{measured['seconds_per_step']:.2f} s",
+      )
+    )
+  header = (
+    "relative speed",
+    "paper, on TPUs",
+    "by FLOPs, full size",
+    "measured, narrow",
+    "TFLOP an image, full size",
+    "parameters, full size",
+    "step, narrow",
+  )
+  first = next(iter(record["rows"].values()))["measured"]
+  return (
+    f"{markdown(header, rows)}\n\nNarrow: all widths divided by "
+    f"{record['width_divisor']}, {first['image_size']} pixels, batch "
+    f"{first['batch_size']}, {first['dtype']}; medians of {record['rounds']} "
+    f"turns ({_where(record)})."
+  )
+
+
+def paper_speed_4() -> str:
+  """Speed of table 4's rows."""
+  return _speed(4)
+
+
+def paper_speed_5() -> str:
+  """Speed of table 5's rows."""
+  return _speed(5)
+
+
+def paper_pooling() -> str:
+  """What pooling does to the SNR of photographs."""
+  record = _newest("pooling")
+  if record is None:
+    return "Not yet measured."
+  rows = [
+    (
+      f"{row['photograph']}, {row['size']} pixels",
+      row["transform"],
+      f"{row['factor'] ** 2}",
+      f"{row['snr']:.2f}",
+      f"{row['contrast_snr']:.2f}",
+      f"{row['noise']:.2f}",
+      f"{row['signal']:.2f}",
+    )
+    for row in record["rows"]
+  ]
+  header = (
+    "photograph",
+    "low resolution by",
+    "s^2",
+    "SNR, times",
+    "of the contrast",
+    "noise power, divided by",
+    "signal power, times",
+  )
+  return (
+    f"{markdown(header, rows)}\n\n{record['num_noises']} draws of noise "
+    f"({_where(record)})."
+  )

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of docs/paper.md: the paper's rows, with the command of each.
+
+Numbers are the paper's, from `paper_rows`; a row of ours that has not been run
+says so.
+"""
+
+from scripts import paper_measured_tables as measured
+from scripts import paper_rows
+
+NOT_RUN = "not yet run"
+
+
+def _rows_of(table: int) -> str:
+  """Rows of ours: the paper's numbers, the command, the cost if known."""
+  rows = paper_rows.of_table(table)
+  columns = {
+    "size": [str(row.size) for row in rows],
+    "row": [row.name for row in rows],
+    "paper: FID train / eval": [row.fid for row in rows],
+    "IS": [row.inception_score for row in rows],
+    "train with": [f"`{paper_rows.train_command(row)}`" for row in rows],
+    "paper: hardware, hours": [paper_rows.cost(row) for row in rows],
+    "ours": [NOT_RUN] * len(rows),
+  }
+  # A column that says the same of all rows is for the text.
+  for name in ("size", "IS", "paper: hardware, hours"):
+    if len(set(columns[name])) == 1:
+      del columns[name]
+  return measured.markdown(
+    list(columns), list(zip(*columns.values(), strict=True))
+  )
+
+
+def paper_table_2() -> str:
+  """Noise schedules."""
+  return _rows_of(2)
+
+
+def paper_table_3() -> str:
+  """Where dropout starts."""
+  return _rows_of(3)
+
+
+def paper_table_4() -> str:
+  """Blocks at 16x16."""
+  return _rows_of(4)
+
+
+def paper_table_5() -> str:
+  """Ways to a smaller map."""
+  return _rows_of(5)
+
+
+def paper_table_6() -> str:
+  """The multiscale loss."""
+  return _rows_of(6)
+
+
+def paper_table_7() -> str:
+  """Against the literature."""
+  rows = [
+    (
+      f"**{row.name}**" if row.config else row.name,
+      str(row.size),
+      row.fid,
+      row.inception_score,
+      f"`{paper_rows.train_command(row)}`" if row.config else "-",
+      paper_rows.cost(row),
+      NOT_RUN if row.config else "quoted",
+    )
+    for row in paper_rows.of_table(7)
+  ]
+  header = (
+    "system",
+    "size",
+    "paper: FID train / eval",
+    "IS",
+    "train with",
+    "paper: hardware, hours",
+    "ours",
+  )
+  return measured.markdown(header, rows)
+
+
+def paper_table_9() -> str:
+  """Guidance scales."""
+  rows = [
+    (
+      str(row.size),
+      row.name,
+      row.fid,
+      row.inception_score,
+      f"`{paper_rows.evaluate_command(row)}`",
+      NOT_RUN,
+    )
+    for row in paper_rows.of_table(9)
+  ]
+  header = (
+    "size",
+    "scale",
+    "paper: FID train / eval",
+    "IS",
+    "measure with",
+    "ours",
+  )
+  return measured.markdown(header, rows)
+
+
+MAKERS = (
+  measured.paper_pooling,
+  measured.paper_table_1,
+  paper_table_2,
+  paper_table_3,
+  paper_table_4,
+  measured.paper_speed_4,
+  paper_table_5,
+  measured.paper_speed_5,
+  paper_table_6,
+  paper_table_7,
+  paper_table_9,
+)

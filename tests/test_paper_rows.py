@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The paper's rows: numbers that agree, configs that differ as the paper says,
+and what the docs have of them.
+"""
+
+import re
+
+import pytest
+import real_runs
+
+from configs import imagenet_ablations
+from experiments import workdir as workdir_lib
+from scripts import paper_rows
+from scripts import paper_tables
+from scripts import tables
+
+OURS = [row for row in paper_rows.ROWS if row.config]
+
+
+def find(table, size, **match):
+  (row,) = (
+    row
+    for row in paper_rows.of_table(table)
+    if row.size == size and all(getattr(row, k) == v for k, v in match.items())
+  )
+  return row
+
+
+def numbers(row):
+  return row.fid, row.inception_score.split(" ")[0]
+
+
+def test_numbers_that_the_paper_has_twice():
+  for size in (128, 256, 512):
+    headline = find(7, size, config=f"configs/imagenet.py:{size},uvit")
+    assert numbers(headline) == numbers(find(9, size, guidance_scale=1.0))
+  for size, table, name in (
+    (128, 2, "shift 32"),
+    (256, 2, "shift 32"),
+    (256, 6, "plain"),
+    (512, 6, "multiscale"),
+  ):
+    headline = find(7, size, config=f"configs/imagenet.py:{size},unet")
+    assert find(table, size, name=name).fid == headline.fid
+  wavelet = find(5, 512, name="DWT, 2 levels")
+  assert find(6, 512, name="plain").fid == wavelet.fid
+  shifted = find(2, 128, name="shift 64").fid
+  assert find(3, 128, name="from 16 down").fid == shifted
+  assert find(4, 128, name="12 + 13 blocks").fid == shifted
+  for _, config, fid in tables.PAPER_FID:  # the README's
+    assert fid in {row.fid for row in OURS if row.config == config} or (
+      fid == find(6, 1024, name="multiscale").fid
+    )
+
+
+# Columns of tables 2 to 6 and 9 with ours in them, of arXiv 2301.11093.
+@pytest.mark.parametrize(
+  "table, rows", [(2, 7), (3, 5), (4, 4), (5, 5), (6, 8), (7, 21), (9, 24)]
+)
+def test_no_row_is_missing_or_twice(table, rows):
+  found = paper_rows.of_table(table)
+  assert len(found) == rows
+  assert len({(row.size, row.name) for row in found}) == rows
+  for row in found:
+    assert re.fullmatch(r"[\d.]+ / ([\d.]+|-)|not recovered", row.fid), row
+
+
+def test_guidance_trades_fid_for_inception_score():
+  for size in (128, 256, 512):
+    rows = [row for row in paper_rows.of_table(9) if row.size == size]
+    assert [row.guidance_scale for row in rows] == [
+      *(1.0, 1.05, 1.1, 1.2, 1.4, 1.8, 2.0, 3.0)
+    ]
+    scores = [float(row.inception_score) for row in rows]
+    assert scores == sorted(scores)
+    eval_fids = [float(row.fid.split("/")[1]) for row in rows[2:]]
+    assert eval_fids == sorted(eval_fids)
+
+
+def changes(arg):
+  """What a row sets, by dotted key, against its headline config."""
+  config = workdir_lib.as_json(imagenet_ablations.get_config(arg))
+  size = config["data"]["image_size"]
+  headline = paper_rows.load(
+    paper_rows.Row(7, size, "", "", "", f"configs/imagenet.py:{size},unet")
+  )
+  headline = workdir_lib.as_json(headline)
+  return {
+    f"{section}.{key}": value
+    for section, fields in config.items()
+    for key, value in fields.items()
+    if value != headline[section][key]
+  }
+
+
+def shift(ref):
+  return {"schedule.ref_at_noise": ref, "schedule.ref_at_data": ref}
+
+
+# arXiv 2301.11093, tables 2 to 6 and appendix B.1; the headline is shift 32 at
+# 128 and 256, and at 512 shift 64, two levels of the wavelet and multiscale.
+@pytest.mark.parametrize(
+  "arg, expected",
+  [
+    ("2,128,cosine", shift(128)),
+    ("2,128,shift32", {}),
+    ("2,256,cosine", shift(256)),
+    ("2,256,shift128", shift(128)),
+    (
+      "3,none",
+      shift(64)
+      | {"model.dropout_from_resolution": 0, "train.total_steps": 700_000},
+    ),
+    (
+      "3,64",
+      shift(64)
+      | {"model.dropout_from_resolution": 64, "train.total_steps": 700_000},
+    ),
+    ("4,2", shift(64) | {"model.num_res_blocks": [3, 4, 4, 2, 4]}),
+    ("4,12", shift(64)),
+    ("5,dwt_2", {"objective.multiscale_base": None}),
+    (
+      "5,conv_2",
+      {
+        "objective.multiscale_base": None,
+        "model.patching": "conv_2",
+        "model.channel_multiplier": [1, 2, 2, 4, 8, 8],
+        "model.num_res_blocks": [2, 2, 2, 4, 12, 4],
+      },
+    ),
+    (
+      "5,none",
+      {
+        "objective.multiscale_base": None,
+        "model.patching": "none",
+        "model.channel_multiplier": [1, 1, 1, 2, 4, 8, 8],
+        "model.num_res_blocks": [1, 1, 2, 2, 4, 12, 4],
+      },
+    ),
+    ("6,256,plain", {}),
+    ("6,256,multiscale", {"objective.multiscale_base": 32}),
+    ("6,512,multiscale", {}),
+    ("6,1024,plain", {"objective.multiscale_base": None}),
+  ],
+)
+def test_rows_differ_from_the_headline_in_what_the_paper_varies(arg, expected):
+  assert changes(arg) == expected
+
+
+def test_blocks_of_maps_that_are_no_more_move_down():
+  rows = [row for row in paper_rows.of_table(5)]
+  models = [paper_rows.load(row).model for row in rows]
+  assert {sum(model.num_res_blocks) for model in models} == {26}
+  factors = {"none": 1, "dwt_1": 2, "dwt_2": 4, "conv_2": 2, "conv_4": 4}
+  for model in models:  # The lowest map has 8 x 8 pixels.
+    halvings = len(model.num_res_blocks) - 1
+    assert 512 // factors[model.patching] // 2**halvings == 8
+
+
+def test_unknown_row():
+  with pytest.raises(ValueError, match="imagenet_ablations.py:5,dwt.*5,dwt_1"):
+    imagenet_ablations.get_config("5,dwt")
+
+
+# appendix B: 500 k steps at 1.5 a second, 2 M at 1.15; else not known.
+def test_hours_where_they_are_known():
+  costs = {(row.size, row.config): paper_rows.cost(row) for row in OURS}
+  assert costs[512, "configs/imagenet.py:512,uvit"] == "128 TPUv4, 93 h"
+  assert costs[256, "configs/imagenet.py:256,unet"] == "64 TPUv2, 483 h"
+  assert costs[512, "configs/imagenet.py:512,unet"] == "-"
+
+
+def test_every_row_is_in_the_docs_with_its_command():
+  text = (real_runs.ROOT / "docs" / "paper.md").read_text()
+  for row in paper_rows.ROWS:
+    (line,) = (
+      line
+      for line in table_of(text, f"paper_table_{row.table}")
+      if cells(line, row) and f"| {row.fid} |" in line
+    )
+    if row.config is None:
+      assert line.endswith("| - | - | quoted |")
+      continue
+    command = (
+      paper_rows.train_command(row)
+      if row.guidance_scale is None
+      else paper_rows.evaluate_command(row)
+    )
+    assert f"`{command}`" in line
+    assert line.endswith("| not yet run |")
+
+
+def table_of(text, name):
+  return (
+    text.partition(f"<!-- table:{name} -->")[2]
+    .partition("<!--")[0]
+    .splitlines()
+  )
+
+
+def cells(line, row):
+  """Whether a line is of the row's name, and of its size if it has one."""
+  values = {cell.strip(" *") for cell in line.split("|")}
+  sizes = values & {"128", "256", "512", "1024"}
+  return row.name in values and sizes <= {str(row.size)}
+
+
+def test_docs_are_those_of_the_rows_and_results():
+  text = (real_runs.ROOT / "docs" / "paper.md").read_text()
+  for make in paper_tables.MAKERS:
+    table = "\n".join(table_of(text, make.__name__)).strip()
+    assert table == make(), make.__name__
