@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """MobileNetV2 with random weights against the same network in float64 NumPy."""
 
+import io
 import json
 
 import jax.numpy as jnp
 import numpy as np
+import PIL.Image
 import pytest
 
 from simple_diffusion import features
+from simple_diffusion import metrics
 from simple_diffusion.features import mobilenet
 
 # Table 2 of arXiv 1801.04381: expansion, channels, repeats, first stride.
@@ -122,6 +125,44 @@ def test_it_is_the_network_of_its_file(file, path, size):
   np.testing.assert_allclose(pooled, expected_pooled, atol=1e-4)
   np.testing.assert_allclose(logits, expected_logits, atol=1e-4)
   assert pooled.dtype == logits.dtype == np.float32
+
+
+def saved(images, kind, **options):
+  """The images, each through a file."""
+
+  def through_a_file(image):
+    file = io.BytesIO()
+    PIL.Image.fromarray(image).save(file, kind, **options)
+    return np.asarray(PIL.Image.open(file))
+
+  return np.stack([through_a_file(image) for image in images])
+
+
+def test_a_jpeg_copy_is_told_from_a_png_copy(path):
+  rng = np.random.default_rng(3)
+  images = rng.integers(0, 256, (48, 4, 4, 3)).repeat(8, 1).repeat(8, 2)
+  images = np.uint8(np.clip(images + rng.normal(size=images.shape) * 4, 0, 255))
+  network = features.load("mobilenet_v2", path)
+
+  def extract(images):
+    return features.extract(network, np.split(images, 3))[0][:, :100]
+
+  original = extract(images)
+  png = extract(saved(images, "PNG"))
+  jpeg = extract(saved(images, "JPEG", quality=75))
+  np.testing.assert_array_equal(png, original)
+  frechet_png, frechet_jpeg = (
+    metrics.frechet_distance(
+      metrics.moments_of(original), metrics.moments_of(copy)
+    )
+    for copy in (png, jpeg)
+  )
+  assert abs(frechet_png) < 1e-9 < 1e-3 < frechet_jpeg
+  # An unbiased distance of a set from itself is below 0.
+  kernel_png, kernel_jpeg = (
+    metrics.kernel_distance(original, copy) for copy in (png, jpeg)
+  )
+  assert kernel_png.value < 0 and kernel_png.value < kernel_jpeg.value
 
 
 def test_depthwise_is_a_grouped_convolution():

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Moments against NumPy's, whole and merged."""
 
+import ast
 import functools
 
 import numpy as np
 import pytest
+import real_runs
 
 from simple_diffusion import metrics
 
@@ -52,6 +54,40 @@ def test_float32_features_are_summed_in_float64():
 def test_one_process_has_all():
   moments = metrics.moments_of(draw(7))
   assert metrics.merge_processes(moments) is moments
+
+
+PROCESS = """
+import sys
+import jax
+import numpy as np
+from simple_diffusion import metrics
+
+path, address, index = sys.argv[1:]
+jax.distributed.initialize(address, 3, int(index))
+part = np.array_split(np.load(path), [1, 30])[int(index)]
+moments = metrics.merge_processes(metrics.moments_of(part))
+print(repr([moments.count, moments.mean.tolist(), moments.scatter.tolist()]))
+"""
+
+
+def test_every_process_has_all(tmp_path):
+  features = draw(50, dim=3)
+  np.save(tmp_path / "features.npy", features)
+  address = f"localhost:{real_runs.free_port()}"
+  found = real_runs.finish(
+    [
+      real_runs.start_python(
+        ["-c", PROCESS, str(tmp_path / "features.npy"), address, str(index)]
+      )
+      for index in range(3)
+    ]
+  )
+  answers = [printed.strip().splitlines()[-1] for printed in found]
+  assert len(set(answers)) == 1  # Every digit: float64 was not rounded.
+  count, mean, scatter = ast.literal_eval(answers[0])
+  assert_moments_of(
+    metrics.Moments(count, np.array(mean), np.array(scatter)), features
+  )
 
 
 def test_one_image_has_no_covariance():

@@ -17,10 +17,10 @@ def frechet_distance(
   with any other it is not. It is biased upwards, the more the fewer images:
   compare at equal numbers only.
 
-  The trace of the root is the sum of the singular values of R_a^T R_b, for any
-  R R^T = C. These come without the square root of a rounding error, which a
-  root of the product of two covariances has wherever they are singular: always
-  when there are fewer images than features.
+  With C_a = R R^T the trace is that of (R^T C_b R)^1/2: symmetric throughout,
+  so no complex roots of a product of two covariances. With fewer images than
+  features R is narrow, and eigenvalues that are 0 but for rounding, whose roots
+  would not be small, are left out.
 
   Args:
     moments_a: of the features of one set, at least two.
@@ -29,17 +29,21 @@ def frechet_distance(
   Raises:
     ValueError: of fewer than two images a set.
   """
-  difference = moments_a.mean - moments_b.mean
-  root_a, trace_a = _root(moments_lib.covariance(moments_a))
-  root_b, trace_b = _root(moments_lib.covariance(moments_b))
-  trace_root = np.linalg.svd(root_a.T @ root_b, compute_uv=False).sum()
-  return float(difference @ difference + trace_a + trace_b - 2 * trace_root)
+  # The root of the set that may have the lower rank.
+  a, b = sorted((moments_a, moments_b), key=lambda moments: moments.count)
+  difference = a.mean - b.mean
+  cov_a, cov_b = moments_lib.covariance(a), moments_lib.covariance(b)
+  values, vectors = np.linalg.eigh(cov_a)
+  kept = values > _rounding(values)
+  root = vectors[:, kept] * np.sqrt(values[kept])  # [D, rank]
+  values = np.linalg.eigvalsh(root.T @ cov_b @ root)
+  trace_root = np.sqrt(values[values > _rounding(values)]).sum()
+  return float(
+    difference @ difference + np.trace(cov_a) + np.trace(cov_b) - 2 * trace_root
+  )
 
 
-def _root(covariance):
-  """R [D, rank] with R R^T = covariance, and the trace."""
-  values, vectors = np.linalg.eigh(covariance)
-  # Rounding leaves eigenvalues of this size, of either sign, for zero.
-  floor = len(values) * np.finfo(np.float64).eps * max(values[-1], 0.0)
-  kept = values > floor
-  return vectors[:, kept] * np.sqrt(values[kept]), np.trace(covariance)
+def _rounding(eigenvalues):
+  """What rounding leaves, of either sign, of an eigenvalue that is 0."""
+  largest = np.max(eigenvalues, initial=0.0)
+  return len(eigenvalues) * np.finfo(np.float64).eps * largest
