@@ -29,6 +29,7 @@ Appends one record to experiments/results/bench_step.jsonl:
 """
 
 import pathlib
+import re
 
 from absl import flags
 import jax
@@ -39,6 +40,7 @@ from experiments import cli
 from experiments import records
 from experiments import workdir
 from experiments.planning import report
+from scripts import overrides
 from scripts import step_measures
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -57,21 +59,15 @@ flags.mark_flags_as_required(["config"])
 
 def override(config, text: str):
   """The config with "key=value,..." set as the command line would."""
-  values = flags.FlagValues()
-  arguments = ["against", *(f"--config.{pair}" for pair in text.split(","))]
+  # A comma within a tuple is not followed by a key.
+  pairs = re.split(r",(?=[\w.]+=)", text)
   try:
-    config_flags.DEFINE_config_dict(
-      "config",
+    return overrides.apply(
       config.copy_and_resolve_references(),
-      flag_values=values,
-      sys_argv=arguments,
+      [f"--config.{pair}" for pair in pairs],
     )
-    values(arguments)
-  except (flags.Error, AttributeError) as error:
-    raise ValueError(
-      f"--against={text}: {' '.join(str(error).split())}"
-    ) from None
-  return values.config
+  except ValueError as error:
+    raise ValueError(f"--against={text}: {error}") from None
 
 
 def summary(record) -> str:

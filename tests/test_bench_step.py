@@ -151,6 +151,11 @@ def test_overrides_leave_the_config_alone():
   other = bench_step.override(config, "model.remat=all,train.batch_size=8")
   assert (other.model.remat, other.train.batch_size) == ("all", 8)
   assert (config.model.remat, config.train.batch_size) == ("none", 64)
+  other = bench_step.override(
+    config, "model.channel_multiplier=(1, 2),train.batch_size=8"
+  )
+  assert other.model.channel_multiplier == (1, 2)
+  assert other.train.batch_size == 8
 
 
 def test_too_little_memory_names_the_remedies():

@@ -22,7 +22,8 @@ IMAGENET = [f"imagenet:{n},{net}" for n in SIZES for net in ("uvit", "unet")]
 IMAGES = [f"images:{size}" for size in (64, 128, 256, 512)]
 # All of its rows are in test_paper_rows.py.
 ABLATIONS = ["imagenet_ablations:5,dwt_1"]
-ALL = ["digits", "cifar10", *IMAGES, *IMAGENET, *ABLATIONS]
+PHOTOGRAPHS = ["photographs:128,uvit", "photographs:256,table2"]
+ALL = ["digits", "cifar10", *IMAGES, *IMAGENET, *ABLATIONS, *PHOTOGRAPHS]
 # One of each kind; the rest, up to 12 s of tracing each, is for -m slow.
 FAST = {"digits", "cifar10", "images:64", "imagenet:512,uvit"}
 

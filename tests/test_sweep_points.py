@@ -53,6 +53,9 @@ def test_lists():
     ("configs/imagenet.py:128,unet", 3),
     ("configs/imagenet.py:256,unet", 4),
     ("configs/imagenet.py:512,uvit", 4),
+    ("configs/photographs.py:256,table2", 15),
+    ("configs/photographs.py:128,table5", 15),
+    ("configs/photographs.py:64,table6", 6),
   ],
 )
 def test_sweeps_of_configs_take(file, num_points, monkeypatch):

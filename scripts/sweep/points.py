@@ -12,11 +12,10 @@ import inspect
 import pathlib
 from typing import Any
 
-from absl import flags
 import ml_collections
-from ml_collections import config_flags
 
 from experiments import checks
+from scripts import overrides as overrides_lib
 from scripts.sweep import names
 
 # Keys whose value is no part of the program: points that differ in nothing
@@ -112,20 +111,8 @@ def parse_config(file: str, overrides: dict) -> ml_collections.ConfigDict:
   """
   path, _, arg = file.partition(":")
   get_config = _module(path).get_config
-  arguments = ["sweep", *as_flags(overrides)]
-  values = flags.FlagValues()
-  config_flags.DEFINE_config_dict(
-    "config",
-    get_config(arg) if arg else get_config(),
-    flag_values=values,
-    sys_argv=arguments,
-  )
-  try:
-    values(arguments)
-  except flags.Error as error:
-    message = " ".join(str(error).split())
-    raise ValueError(message.removeprefix("flag --config.")) from error
-  return values.config
+  config = get_config(arg) if arg else get_config()
+  return overrides_lib.apply(config, as_flags(overrides))
 
 
 def as_flags(overrides: dict) -> tuple[str, ...]:
