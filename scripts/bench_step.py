@@ -8,7 +8,7 @@
     --config.model.base_channels=128 --config.model.num_transformer_blocks=20
   # 2.0 B, the paper's U-ViT, at 256 px: one GPU of 141 GB
   python -m scripts.bench_step --config=configs/imagenet.py:256,uvit \
-    --config.mesh.fsdp=1 --config.train.batch_size=64
+    --config.mesh.fsdp=1 --config.train.batch_size=96
 
 The step is the one that training runs, on the config's mesh over all devices; a
 batch of noise stays on them, so data cost nothing (scripts.benchmark has what
