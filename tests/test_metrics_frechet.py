@@ -53,8 +53,8 @@ def test_a_singular_covariance():
   rng = np.random.default_rng(2)
   a = with_moments(rng, 30, np.zeros(2), np.diag([3.0, 1]))
   b = a * [1, 0]  # No variance along the second axis.
-  np.testing.assert_allclose(frechet(a, b), 1, atol=1e-12)
-  np.testing.assert_allclose(frechet(b, a), 1, atol=1e-12)
+  np.testing.assert_allclose(frechet(a, b), 1, atol=1e-6)
+  np.testing.assert_allclose(frechet(b, a), 1, atol=1e-6)
 
 
 def test_fewer_images_than_features():

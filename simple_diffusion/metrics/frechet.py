@@ -19,8 +19,8 @@ def frechet_distance(
 
   With C_a = R R^T the trace is that of (R^T C_b R)^1/2: symmetric throughout,
   so no complex roots of a product of two covariances. With fewer images than
-  features R is narrow, and eigenvalues that are 0 but for rounding, whose roots
-  would not be small, are left out.
+  features R is narrow: directions without variance, whose rounding errors would
+  have roots that are not small, are left out.
 
   Args:
     moments_a: of the features of one set, at least two.
@@ -34,16 +34,12 @@ def frechet_distance(
   difference = a.mean - b.mean
   cov_a, cov_b = moments_lib.covariance(a), moments_lib.covariance(b)
   values, vectors = np.linalg.eigh(cov_a)
-  kept = values > _rounding(values)
+  # What rounding leaves, of either sign, of an eigenvalue that is 0.
+  rounding = len(values) * np.finfo(np.float64).eps * max(values[-1], 0.0)
+  kept = values > rounding
   root = vectors[:, kept] * np.sqrt(values[kept])  # [D, rank]
   values = np.linalg.eigvalsh(root.T @ cov_b @ root)
-  trace_root = np.sqrt(values[values > _rounding(values)]).sum()
+  trace_root = np.sqrt(np.maximum(values, 0)).sum()
   return float(
     difference @ difference + np.trace(cov_a) + np.trace(cov_b) - 2 * trace_root
   )
-
-
-def _rounding(eigenvalues):
-  """What rounding leaves, of either sign, of an eigenvalue that is 0."""
-  largest = np.max(eigenvalues, initial=0.0)
-  return len(eigenvalues) * np.finfo(np.float64).eps * largest
