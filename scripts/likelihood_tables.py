@@ -8,7 +8,7 @@ RESULTS = pathlib.Path(__file__).parent.parent / "experiments" / "results"
 
 
 def measurements() -> list[dict]:
-  """The newest record of each data set, split and protocol, in order."""
+  """The newest record of each data set, split and protocol, split by split."""
   path = RESULTS / "likelihood.jsonl"
   if not path.exists():
     return []
@@ -21,7 +21,9 @@ def measurements() -> list[dict]:
       record["num_examples"],
       json.dumps(record["protocol"], sort_keys=True),
     ] = record
-  return list(newest.values())
+  return [
+    record for _, record in sorted(newest.items(), key=lambda r: r[0][:2])
+  ]
 
 
 def _with_error(record, name="bits_per_dim") -> str:
@@ -44,7 +46,7 @@ def _bound(protocol) -> str:
 def _parts(record) -> str:
   """What else is known of the number."""
   if record["protocol"]["bound"] == "ode":
-    return f"at half the steps {record['at_half_the_steps']:.3f}"
+    return f"with half the steps {record['at_half_the_steps']:.3f}"
   names = ("prior", "diffusion", "reconstruction")
   return " + ".join(f"{record[name]:.3f}" for name in names)
 
@@ -71,7 +73,7 @@ def likelihood() -> str:
     "log-SNR of z_0",
     "class given",
     "bits/dim",
-    "prior + diffusion + reconstruction",
+    "of it: prior + diffusion + reconstruction",
   )
   lines = [header, ["---"] * len(header), *rows]
   table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
