@@ -17,14 +17,15 @@ def radii(points, k):
 
 
 def test_points_on_a_line():
-  real = np.array([[0.0], [1], [3], [10]])
-  fake = np.array([[0.5], [4.5], [30], [31]])
-  # To the nearest: radii of real 1, 1, 2, 7; of fake 4, 4, 1, 1.
+  real = np.array([[0.0], [1], [3], [8.5]])
+  fake = np.array([[-1.0], [0.5], [4.5], [30], [31]])
+  # To the nearest: radii of real 1, 1, 2, 5.5; of fake 1.5, 1.5, 4, 1, 1.
   found = metrics.precision_recall(real, fake, k=1)
-  assert found == (2 / 4, 3 / 4)  # fake 0.5, 4.5; real 0, 1, 3.
+  # -1 is at the edge of the ball of 0, and 8.5 of that of 4.5: they count.
+  assert found == (3 / 5, 4 / 4)
   found = metrics.density_coverage(real, fake, k=1)
-  # 0.5 is in the balls of 0 and 1, 4.5 in those of 3 and 10.
-  assert found == (4 / 4, 4 / 4)
+  # 0.5 is in the balls of 0 and 1, 4.5 in those of 3 and 8.5; an edge is not.
+  assert found == (4 / 5, 4 / 4)
 
 
 @pytest.mark.parametrize("tile", [3, 1000])
