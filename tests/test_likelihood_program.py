@@ -22,10 +22,18 @@ TINY = (
 COUNT = 40  # Images: two batches and a half.
 
 
+def finish(children):
+  """Waits for a good end, longer than usual; returns what was printed."""
+  ended = real_runs.end(children, timeout=300)
+  for code, _, err in ended:
+    assert code == 0, err
+  return [out for _, out, _ in ended]
+
+
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
   folder = tmp_path_factory.mktemp("run") / "workdir"
-  real_runs.finish([real_runs.start(*TINY, f"--workdir={folder}")])
+  finish([real_runs.start(*TINY, f"--workdir={folder}")])
   return folder
 
 
@@ -40,10 +48,10 @@ def held_out():
   return np.float64(likelihood.on_grid(x, num_levels=17))
 
 
-def test_bounds_and_mistakes(workdir, tmp_path):
+def test_bounds_and_a_mistake(workdir, tmp_path):
   results = {bound: tmp_path / f"new/{bound}.jsonl" for bound in ("vlb", "ode")}
   common = (f"--num_examples={COUNT}", "--logsnr_end=6")
-  printed = real_runs.finish(
+  printed = finish(
     [
       start(
         workdir, results["vlb"], *common, "--bound=vlb", "--noclip", "--seed=1"
@@ -94,13 +102,7 @@ def test_bounds_and_mistakes(workdir, tmp_path):
     sum(records["vlb"][part] for part in parts)
   )
 
-  mistakes = {
-    "--guidance_scale=2": "--guidance_scale is for samplers",
-    "--num_levels=5": "so many greys",
-  }
-  ended = real_runs.end(
-    [start(workdir, tmp_path / "no", "--bound=ode", bad) for bad in mistakes]
-  )
-  for (code, _, err), message in zip(ended, mistakes.values(), strict=True):
-    assert code == 2 and message in err, err
+  bad = start(workdir, tmp_path / "no", "--bound=ode", "--guidance_scale=2")
+  ((code, _, err),) = real_runs.end([bad])
+  assert code == 2 and "--guidance_scale is for samplers" in err
   assert not (tmp_path / "no").exists()

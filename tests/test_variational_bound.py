@@ -80,6 +80,7 @@ def steps_bits(x, logsnrs, std=STD):
   return total / math.log(2)
 
 
+@functools.cache  # One function, one compilation.
 def gaussian(prediction, std=STD):
   """The perfect network of N(MEAN, std^2)."""
 
@@ -144,11 +145,16 @@ def test_prior(logsnr):
   np.testing.assert_allclose(bits, [expected], rtol=2e-3)
 
 
-@pytest.mark.parametrize("prediction", ["v", "eps", "x"])
 @pytest.mark.parametrize(
-  "schedule, spacing",
-  [(COSINE, "logsnr"), (COSINE, "time"), (TURNED, "time")],
-  ids=["logsnr", "time", "turned"],
+  "schedule, spacing, prediction",
+  [
+    (COSINE, "logsnr", "v"),
+    (COSINE, "logsnr", "eps"),
+    (COSINE, "logsnr", "x"),
+    (COSINE, "time", "v"),
+    (TURNED, "time", "v"),
+  ],
+  ids=["v", "eps", "x", "time", "turned"],
 )
 def test_integral_depends_on_the_ends_only(schedule, spacing, prediction):
   mean, error = mean_and_error(
@@ -164,8 +170,11 @@ def test_integral_depends_on_the_ends_only(schedule, spacing, prediction):
   assert abs(mean - expected) < 4 * error
 
 
-@pytest.mark.parametrize("num_steps, num_samples", [(1, 1), (8, 8), (8, 3)])
-@pytest.mark.parametrize("schedule", [COSINE, TURNED], ids=["cosine", "turned"])
+@pytest.mark.parametrize(
+  "schedule, num_steps, num_samples",
+  [(COSINE, 1, 1), (COSINE, 8, 8), (TURNED, 8, 3)],
+  ids=["one", "cosine", "turned"],
+)
 def test_steps(schedule, num_steps, num_samples):
   logsnrs = np.float64(
     sampler.logsnr_grid(schedule, num_steps=num_steps, spacing="time")
@@ -177,7 +186,7 @@ def test_steps(schedule, num_steps, num_samples):
     num_steps=num_steps,
     num_samples=num_samples,
     spacing="time",
-    batch_size=8192,
+    batch_size=4096,
   )
   expected = steps_bits(X, logsnrs)
   assert error < 0.05 * expected
@@ -202,8 +211,11 @@ def test_more_steps_are_better_and_end_in_the_integral():
   assert coarse[0] - expected > 10 * coarse[1]
 
 
-@pytest.mark.parametrize("schedule", [COSINE, TURNED], ids=["cosine", "turned"])
-@pytest.mark.parametrize("spacing", ["time", "logsnr"])
+@pytest.mark.parametrize(
+  "schedule, spacing",
+  [(COSINE, "time"), (TURNED, "time"), (TURNED, "logsnr")],
+  ids=["cosine", "turned", "logsnr"],
+)
 def test_weights_without_chance(schedule, spacing):
   # With an eps-MSE of one the bounds are half the sums of their weights.
   keys = sampler.keys_for(0, jnp.arange(4))
@@ -237,12 +249,6 @@ def test_a_wrong_denoiser_has_a_larger_bound(std):
 
 
 def test_clipping_is_of_x():
-  def constant(value):
-    def predict_fn(z, logsnr, cond):
-      return jnp.full_like(z, value)
-
-    return predict_fn
-
   keys = sampler.keys_for(0, jnp.arange(4))
   x = np.broadcast_to(X, (4, *SHAPE))
 
@@ -250,15 +256,14 @@ def test_clipping_is_of_x():
     return diffusion_bits(
       keys,
       x,
-      predict_fn=constant(value),
+      predict_fn=lambda z, logsnr, cond: jnp.full_like(z, value),
       prediction="x",
       clip=clip,
       num_samples=8,
     )
 
+  # Its 3 becomes 1, and its 1 stays what it is.
   np.testing.assert_allclose(bits(3.0, True), bits(1.0, False), rtol=1e-5)
-  np.testing.assert_allclose(bits(0.5, True), bits(0.5, False), rtol=1e-5)
-  assert np.all(bits(3.0, True) < bits(3.0, False))
 
 
 def test_noise_is_that_of_the_image():
