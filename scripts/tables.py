@@ -2,6 +2,7 @@
 """Writes the tables of README and docs from experiments/results/*.jsonl.
 
   python -m scripts.tables
+  python -m scripts.tables --check   # are the committed ones those of results?
 
 Each table stands between <!-- table:NAME --> and <!-- /table:NAME -->; numbers
 come from the newest line of a file, and from nowhere else.
@@ -12,9 +13,16 @@ import pathlib
 import re
 
 from absl import app
+from absl import flags
 
+from scripts import likelihood_tables
+from scripts import metrics_tables
 from scripts import paper_tables
 from scripts import plan_tables
+
+_CHECK = flags.DEFINE_bool(
+  "check", False, "Write nothing; fail if a table is not that of the results."
+)
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
@@ -245,17 +253,22 @@ PLACES = (
   ("docs/losses.md", (losses_linear, losses_exact)),
   ("docs/plans.md", plan_tables.MAKERS),
   ("docs/paper.md", paper_tables.MAKERS),
+  ("docs/metrics.md", metrics_tables.MAKERS),
+  ("docs/likelihood.md", (likelihood_tables.likelihood,)),
 )
 
 
-def fill(path: pathlib.Path, makers) -> None:
-  """Writes the table of each maker into its place in a file."""
-  text = path.read_text()
+def filled(text: str, makers, *, name: str) -> str:
+  """The text of a file with the table of each maker in its place.
+
+  Raises:
+    ValueError: if the file, called `name`, has no place for a table.
+  """
   for make in makers:
-    name = make.__name__
-    pattern = rf"(<!-- table:{name} -->\n).*?(<!-- /table:{name} -->)"
+    table = make.__name__
+    pattern = rf"(<!-- table:{table} -->\n).*?(<!-- /table:{table} -->)"
     if not re.search(pattern, text, re.DOTALL):
-      raise ValueError(f"{path.name} has no place for the table {name!r}")
+      raise ValueError(f"{name} has no place for the table {table!r}")
     content = make()
     text = re.sub(
       pattern,
@@ -263,13 +276,26 @@ def fill(path: pathlib.Path, makers) -> None:
       text,
       flags=re.DOTALL,
     )
-  path.write_text(text)
-  print(f"written: {path}")
+  return text
 
 
 def main(_):
+  stale = []
   for name, makers in PLACES:
-    fill(ROOT / name, makers)
+    path = ROOT / name
+    text = path.read_text()
+    new = filled(text, makers, name=name)
+    if new == text:
+      continue
+    stale.append(name)
+    if not _CHECK.value:
+      path.write_text(new)
+      print(f"written: {path}")
+  if _CHECK.value and stale:
+    raise SystemExit(
+      f"{', '.join(stale)}: not the tables of experiments/results; run "
+      "python -m scripts.tables"
+    )
 
 
 if __name__ == "__main__":
