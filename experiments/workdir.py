@@ -38,11 +38,11 @@ def _flatten(tree, prefix=""):
       yield f"{prefix}{key}", value
 
 
-def _immutable(tree, prefix=""):
+def immutable(tree, prefix=""):
   """The tree without the settings that may change."""
   kept = {k: v for k, v in tree.items() if prefix + k not in MUTABLE}
   return {
-    k: _immutable(v, f"{prefix}{k}.") if isinstance(v, dict) else v
+    k: immutable(v, f"{prefix}{k}.") if isinstance(v, dict) else v
     for k, v in kept.items()
   }
 
@@ -95,8 +95,8 @@ def check(workdir: str, config: ml_collections.ConfigDict) -> pathlib.Path:
   else:
     old = json.loads((path / "config.json").read_text())
     changed = differences(
-      {"config": _immutable(old)},
-      {"config": _immutable(as_json(config))},
+      {"config": immutable(old)},
+      {"config": immutable(as_json(config))},
       there="there",
       here="here",
     )

@@ -18,6 +18,7 @@ from absl import flags
 from scripts import likelihood_tables
 from scripts import metrics_tables
 from scripts import paper_tables
+from scripts import photograph_tables
 from scripts import plan_tables
 
 _CHECK = flags.DEFINE_bool(
@@ -253,6 +254,7 @@ PLACES = (
   ("docs/losses.md", (losses_linear, losses_exact)),
   ("docs/plans.md", plan_tables.MAKERS),
   ("docs/paper.md", paper_tables.MAKERS),
+  ("docs/ablations.md", photograph_tables.MAKERS),
   ("docs/metrics.md", metrics_tables.MAKERS),
   ("docs/likelihood.md", (likelihood_tables.likelihood,)),
 )

@@ -102,7 +102,17 @@ def test_nothing_needs_the_scripts():
 
 
 @pytest.mark.parametrize(
-  "module", ["schedules", "diffusion", "objective", "sampler", "patching"]
+  "module",
+  [
+    "schedules",
+    "diffusion",
+    "objective",
+    "sampler",
+    "patching",
+    "likelihood",
+    "variational_bound",
+    "probability_flow",
+  ],
 )
 def test_mathematics_knows_no_networks(module):
   for name in closure(module):
