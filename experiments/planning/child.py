@@ -260,7 +260,7 @@ def answer(request: dict) -> dict:
       "unknown_loops": costs.unknown_loops(parsed),
     }
   result["compile_seconds"] = time.perf_counter() - began_s
-  # The compiler has one thread: what it would take where nothing else runs.
+  # What other work on the machine does not stretch.
   result["compile_cpu_seconds"] = time.process_time() - cpu_began_s
   peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   result["host_bytes"] = peak_kib * 1024
