@@ -11,7 +11,6 @@ import real_runs
 from configs import imagenet_ablations
 from experiments import workdir as workdir_lib
 from scripts import paper_rows
-from scripts import paper_tables
 from scripts import tables
 
 OURS = [row for row in paper_rows.ROWS if row.config]
@@ -203,10 +202,3 @@ def cells(line, row):
   values = {cell.strip(" *") for cell in line.split("|")}
   sizes = values & {"128", "256", "512", "1024"}
   return row.name in values and sizes <= {str(row.size)}
-
-
-def test_docs_are_those_of_the_rows_and_results():
-  text = (real_runs.ROOT / "docs" / "paper.md").read_text()
-  for make in paper_tables.MAKERS:
-    table = "\n".join(table_of(text, make.__name__)).strip()
-    assert table == make(), make.__name__
