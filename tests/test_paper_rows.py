@@ -11,7 +11,7 @@ import real_runs
 from configs import imagenet_ablations
 from experiments import workdir as workdir_lib
 from scripts import paper_rows
-from scripts import tables
+from scripts import readme_tables
 
 OURS = [row for row in paper_rows.ROWS if row.config]
 
@@ -46,7 +46,7 @@ def test_numbers_that_the_paper_has_twice():
   shifted = find(2, 128, name="shift 64").fid
   assert find(3, 128, name="from 16 down").fid == shifted
   assert find(4, 128, name="12 + 13 blocks").fid == shifted
-  for _, config, fid in tables.PAPER_FID:  # the README's
+  for _, config, fid in readme_tables.PAPER_FID:  # the README's
     assert fid in {row.fid for row in OURS if row.config == config} or (
       fid == find(6, 1024, name="multiscale").fid
     )

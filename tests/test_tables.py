@@ -3,13 +3,13 @@
 
 import pytest
 
-from scripts import tables
+from scripts import table_places
 
 
-@pytest.mark.parametrize("name, makers", tables.PLACES)
+@pytest.mark.parametrize("name, makers", table_places.PLACES)
 def test_committed_tables_are_current(name, makers):
-  text = (tables.ROOT / name).read_text()
-  assert tables.filled(text, makers, name=name) == text, (
+  text = (table_places.ROOT / name).read_text()
+  assert table_places.filled(text, makers, name=name) == text, (
     "run python -m scripts.tables"
   )
 
@@ -19,8 +19,8 @@ def test_a_table_goes_between_its_marks():
     return r"| 42 \1 |"
 
   text = "a\n<!-- table:answer -->\nold\n<!-- /table:answer -->\nb\n"
-  filled = tables.filled(text, (answer,), name="page.md")
+  filled = table_places.filled(text, (answer,), name="page.md")
   assert filled == text.replace("old", r"| 42 \1 |")
-  assert tables.filled(filled, (answer,), name="page.md") == filled
+  assert table_places.filled(filled, (answer,), name="page.md") == filled
   with pytest.raises(ValueError, match=r"page\.md has no place for.*answer"):
-    tables.filled("nothing", (answer,), name="page.md")
+    table_places.filled("nothing", (answer,), name="page.md")

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makers of the README's tables, and of those of the losses."""
+
+import json
+import pathlib
+
+RESULTS = pathlib.Path(__file__).parent.parent / "experiments" / "results"
+
+# Unguided FID train/eval of arXiv 2301.11093, tables 6 and 7.
+PAPER_FID = (
+  ("U-ViT 2B, 128 x 128", "configs/imagenet.py:128,uvit", "1.94 / 3.23"),
+  ("U-ViT 2B, 256 x 256", "configs/imagenet.py:256,uvit", "2.77 / 3.75"),
+  ("U-ViT 2B, 512 x 512", "configs/imagenet.py:512,uvit", "3.54 / 4.53"),
+  ("U-Net, 128 x 128", "configs/imagenet.py:128,unet", "2.26 / 2.88"),
+  ("U-Net, 256 x 256", "configs/imagenet.py:256,unet", "3.76 / 3.71"),
+  ("U-Net, 512 x 512", "configs/imagenet.py:512,unet", "4.30 / 4.28"),
+  ("U-Net, 1024 x 1024", "configs/imagenet.py:1024,unet", "6.06 / -"),
+)
+
+
+def newest(name: str, **match) -> dict | None:
+  """The last record of a results file whose fields equal `match`."""
+  path = RESULTS / f"{name}.jsonl"
+  if not path.exists():
+    return None
+  records = [json.loads(line) for line in path.read_text().splitlines()]
+  records = [r for r in records if match.items() <= r.items()]
+  return records[-1] if records else None
+
+
+def _table(header, rows):
+  lines = [header, ["---"] * len(header), *rows]
+  return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def digits() -> str:
+  """Quality of the demo's samples."""
+  record = newest("digits")
+  if record is None:
+    return "Not yet run."
+  s = record["samples"]
+  # Guidance asks the network twice, with and without the class.
+  both = "" if s["guidance_scale"] == 1.0 else " x 2"
+  protocol = (
+    f"{s['num_samples']:,} samples of step {record['checkpoint_step']:,} (EMA "
+    f"{record['ema_decay']}), {s['method']}, {s['num_steps']} steps "
+    f"({s['num_network_evaluations']}{both} network evaluations), guidance "
+    f"{s['guidance_scale']}, seed {s['seed']}; "
+    f"commit {record['environment']['git_sha']}."
+  )
+  rows = [
+    (
+      "agreement of a classifier with the class asked for",
+      f"{s['class_agreement']:.1%}",
+      f"{s['classifier_accuracy']:.1%} (held-out digits)",
+    ),
+    (
+      "Frechet distance to held-out digits, in the classifier's features",
+      f"{s['frechet_samples']:.2f}",
+      f"{s['frechet_train']:.2f} (training digits)",
+    ),
+    (
+      "distance to the nearest training digit, median",
+      f"{s['nearest_samples']:.2f}",
+      f"{s['nearest_held_out']:.2f} (held-out digits)",
+    ),
+    (
+      "the same, first percentile",
+      f"{s['nearest_samples_p01']:.2f}",
+      f"{s['nearest_held_out_p01']:.2f} (held-out digits)",
+    ),
+  ]
+  header = ("digits, 8 x 8", "samples", "real data")
+  return f"{_table(header, rows)}\n\n{protocol}"
+
+
+def imagenet() -> str:
+  """The paper's rows, with the command of each."""
+  rows = [
+    (row, f"`--config={config}`", fid, "not yet run")
+    for row, config, fid in PAPER_FID
+  ]
+  header = ("ImageNet", "config", "paper: FID train / eval", "ours")
+  return _table(header, rows)
+
+
+def benchmark() -> str:
+  """The training step against plain code."""
+  record = newest("benchmark", benchmark="train_step")
+  if record is None:
+    return "Not yet run."
+  environment = record["environment"]
+  return (
+    f"Training step of `{record['config']}` against the same network written "
+    f"in the plainest way: {record['step_ratio']:.2f} of its time; waiting for "
+    f"data: {max(0.0, record['data_wait']):.1%} of the step "
+    f"({record['rounds']} alternations; {environment['devices'][0]}, "
+    f"{environment['num_cores']} cores, jax {environment['versions']['jax']})."
+  )
+
+
+def bench_step() -> str:
+  """Speed of the training step by config and device, and variants of it."""
+  path = RESULTS / "bench_step.jsonl"
+  if not path.exists():
+    return "Not yet run."
+  newest_of = {}
+  for line in path.read_text().splitlines():
+    r = json.loads(line)
+    device = r["environment"]["devices"][0]
+    newest_of[r["config"], r["parameters"], r["batch_size"], device] = r
+  rows, variants = [], []
+  for (config, _, _, device), r in newest_of.items():
+    e = r["environment"]
+    mfu = "no peak known" if r["mfu"] is None else f"{r['mfu']:.1%}"
+    rows.append(
+      (
+        f"`{config}`, {r['parameters'] / 1e6:,.1f} M parameters",
+        f"{len(e['devices'])} x {device}",
+        f"{r['batch_size']}",
+        f"{r['steps_per_second']:.3g}",
+        f"{r['images_per_second_per_device']:,.1f}",
+        f"{r['flops_per_second_per_device'] / 1e12:.3g}",
+        mfu,
+        f"{r['program_bytes_per_device'] / 2**30:.2f} GiB",
+        f"{sum(r['compile_s'].values()):.0f} s",
+        f"{r['update']['share_of_step']:.1%}",
+      )
+    )
+    variants += [
+      (
+        f"`{config}`, {device}",
+        f"`{v['overrides']}`",
+        f"{v['time_ratio']:.2f}",
+        f"{v['memory_ratio']:.2f}",
+      )
+      for v in r["against"]
+    ]
+  header = (
+    "training step",
+    "devices",
+    "batch",
+    "steps/s",
+    "images/s a device",
+    "TFLOP/s a device",
+    "MFU",
+    "memory",
+    "compile",
+    "update",
+  )
+  text = f"{_table(header, rows)}\n\nLast run: {_where(e)}."
+  if variants:
+    header = ("against", "with", "time", "memory")
+    text += f"\n\n{_table(header, variants)}"
+  return text
+
+
+def _where(environment) -> str:
+  return (
+    f"{environment['devices'][0]}, {environment['num_cores']} cores, jax "
+    f"{environment['versions']['jax']}, commit {environment['git_sha']}"
+  )
+
+
+def losses_linear() -> str:
+  """Tiled losses of a linear head against their dense forms."""
+  record = newest("losses", benchmark="linear")
+  if record is None:
+    return "Not yet run."
+  rows = []
+  for name, key in (("NLL", "nll"), ("EMO, mode 1", "emo")):
+    r = record[key]
+    share = r["share_of_peak"]
+    dense, tiled = (b / 2**20 for b in r["program_bytes"])
+    rows.append(
+      (
+        name,
+        f"{r['time_ratio']:.2f}",
+        f"1/{r['program_memory_ratio']:.1f} ({tiled:,.0f} of {dense:,.0f} MiB)",
+        f"1/{r['process_memory_ratio']:.1f}",
+        f"{r['tokens_per_second']:,.0f}",
+        "-" if share is None else f"{share:.0%}",
+      )
+    )
+  header = (
+    "tiled against dense, bfloat16, loss and gradients",
+    "time",
+    "memory of the program",
+    "of the process",
+    "tokens/s",
+    "share of peak",
+  )
+  return (
+    f"{_table(header, rows)}\n\nN = {record['tokens']:,} tokens, "
+    f"D = {record['width']:,}, V = {record['vocab']:,}; memory above inputs "
+    f"and gradients. Against a dense NLL whose logits are rounded to bfloat16, "
+    f"time {record['nll_rounded']['time_ratio']:.2f}. Median of "
+    f"{record['rounds']} alternations ({_where(record['environment'])})."
+  )
+
+
+def losses_exact() -> str:
+  """EXACT by quadrature against the authors' estimator."""
+  record = newest("losses", benchmark="expected_accuracy")
+  if record is None:
+    return "Not yet run."
+  rows = [
+    (
+      name,
+      f"{record['time_ratio'][key]:.3f}",
+      f"1/{record['memory_ratio'][key]:.0f}",
+    )
+    for name, key in (
+      ("a Genz estimator, differentiated by JAX", "genz"),
+      ("the same, each class checkpointed", "genz_checkpointed"),
+    )
+  ]
+  header = ("EXACT by quadrature, against", "time", "memory of the program")
+  return (
+    f"{_table(header, rows)}\n\nB = {record['batch']}, C = "
+    f"{record['classes']:,}, {record['nodes']} nodes against "
+    f"{record['samples']} samples, loss and gradient; median of "
+    f"{record['rounds']} alternations ({_where(record['environment'])})."
+  )

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which table stands where: in README and docs, between two marks.
+
+Each stands between <!-- table:NAME --> and <!-- /table:NAME -->, where NAME is
+the function that makes it from experiments/results.
+"""
+
+import pathlib
+import re
+
+from scripts import likelihood_tables
+from scripts import metrics_tables
+from scripts import paper_tables
+from scripts import photograph_tables
+from scripts import plan_tables
+from scripts import readme_tables
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+PLACES = (
+  (
+    "README.md",
+    (
+      readme_tables.digits,
+      readme_tables.imagenet,
+      plan_tables.plans_summary,
+      readme_tables.benchmark,
+      readme_tables.bench_step,
+    ),
+  ),
+  ("docs/losses.md", (readme_tables.losses_linear, readme_tables.losses_exact)),
+  ("docs/plans.md", plan_tables.MAKERS),
+  ("docs/paper.md", paper_tables.MAKERS),
+  ("docs/ablations.md", photograph_tables.MAKERS),
+  ("docs/metrics.md", metrics_tables.MAKERS),
+  ("docs/likelihood.md", (likelihood_tables.likelihood,)),
+)
+
+
+def filled(text: str, makers, *, name: str) -> str:
+  """The text of a file with the table of each maker in its place.
+
+  Raises:
+    ValueError: if the file, called `name`, has no place for a table.
+  """
+  for make in makers:
+    table = make.__name__
+    pattern = rf"(<!-- table:{table} -->\n).*?(<!-- /table:{table} -->)"
+    if not re.search(pattern, text, re.DOTALL):
+      raise ValueError(f"{name} has no place for the table {table!r}")
+    content = make()
+    text = re.sub(
+      pattern,
+      lambda match, content=content: f"{match[1]}{content}\n{match[2]}",
+      text,
+      flags=re.DOTALL,
+    )
+  return text
