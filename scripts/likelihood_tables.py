@@ -2,19 +2,14 @@
 """Tables of docs/likelihood.md, from experiments/results/likelihood.jsonl."""
 
 import json
-import pathlib
 
-RESULTS = pathlib.Path(__file__).parent.parent / "experiments" / "results"
+from scripts import results
 
 
 def measurements() -> list[dict]:
   """The newest record of each data set, split and protocol, split by split."""
-  path = RESULTS / "likelihood.jsonl"
-  if not path.exists():
-    return []
   newest = {}
-  for line in path.read_text().splitlines():
-    record = json.loads(line)
+  for record in results.lines("likelihood"):
     newest[
       record["config"]["data"]["name"],
       record["split"],
@@ -75,8 +70,7 @@ def likelihood() -> str:
     "bits/dim",
     "of it: prior + diffusion + reconstruction",
   )
-  lines = [header, ["---"] * len(header), *rows]
-  table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+  table = results.markdown(header, rows)
   last = records[-1]
   environment = last["environment"]
   levels = sorted({r["protocol"]["num_levels"] for r in records})

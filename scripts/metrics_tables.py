@@ -1,25 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables of docs/metrics.md, from experiments/results/metrics.jsonl."""
 
-import json
-import pathlib
-
-RESULTS = pathlib.Path(__file__).parent.parent / "experiments" / "results"
-
-
-def _newest(part) -> dict | None:
-  """The last record of a part of scripts.check_metrics."""
-  path = RESULTS / "metrics.jsonl"
-  if not path.exists():
-    return None
-  found = [json.loads(line) for line in path.read_text().splitlines()]
-  found = [record for record in found if record["part"] == part]
-  return found[-1] if found else None
-
-
-def _table(header, rows) -> str:
-  lines = [header, ["---"] * len(header), *rows]
-  return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+from scripts import results
 
 
 def _protocol(record) -> str:
@@ -36,7 +18,7 @@ def _protocol(record) -> str:
 
 def metrics_distances() -> str:
   """MobileNetV2's distances beside those that are known of its weights."""
-  record = _newest("distances")
+  record = results.newest("metrics", part="distances")
   if record is None:
     return "Not yet run."
   rows = []
@@ -52,12 +34,12 @@ def metrics_distances() -> str:
       )
     )
   header = ("flowers against", "kernel distance", "known", "Frechet", "known")
-  return f"{_table(header, rows)}\n\n{_protocol(record)}"
+  return f"{results.markdown(header, rows)}\n\n{_protocol(record)}"
 
 
 def metrics_copies() -> str:
   """What a file format does to the distances."""
-  record = _newest("copies")
+  record = results.newest("metrics", part="copies")
   if record is None:
     return "Not yet run."
   rows = [
@@ -69,12 +51,12 @@ def metrics_copies() -> str:
     for row in record["rows"]
   ]
   header = ("flowers against the", "kernel distance", "Frechet distance")
-  return f"{_table(header, rows)}\n\n{_protocol(record)}"
+  return f"{results.markdown(header, rows)}\n\n{_protocol(record)}"
 
 
 def metrics_pytorch() -> str:
   """Inception-v3 with random weights, and metrics, against others."""
-  record = _newest("pytorch")
+  record = results.newest("metrics", part="pytorch")
   if record is None:
     return "Not yet run."
   rows = []
@@ -90,7 +72,7 @@ def metrics_pytorch() -> str:
       )
     )
   header = ("what", "against", "ours", "theirs", "largest difference")
-  return f"{_table(header, rows)}\n\n{_protocol(record)}"
+  return f"{results.markdown(header, rows)}\n\n{_protocol(record)}"
 
 
 MAKERS = (metrics_distances, metrics_copies, metrics_pytorch)

@@ -4,41 +4,13 @@
 From experiments/results/paper_*.jsonl; the paper's numbers stand beside ours.
 """
 
-import json
-import pathlib
-
 from scripts import paper_rows
-
-RESULTS = pathlib.Path(__file__).parent.parent / "experiments" / "results"
-
-
-def _newest(name: str, **match) -> dict | None:
-  """The last record of a results file whose fields equal `match`."""
-  path = RESULTS / f"paper_{name}.jsonl"
-  if not path.exists():
-    return None
-  records = [json.loads(line) for line in path.read_text().splitlines()]
-  records = [r for r in records if match.items() <= r.items()]
-  return records[-1] if records else None
-
-
-def markdown(header, rows) -> str:
-  """A table, of rows of texts."""
-  lines = [header, ["---"] * len(header), *rows]
-  return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _where(record) -> str:
-  e = record["environment"]
-  return (
-    f"{e['devices'][0]}, {e['num_cores']} cores, jax {e['versions']['jax']}, "
-    f"commit {e['git_sha']}"
-  )
+from scripts import results
 
 
 def paper_table_1() -> str:
   """A layer at high and at low resolution."""
-  record = _newest("convolutions")
+  record = results.newest("paper_convolutions")
   if record is None:
     return "Not yet measured."
   # Kernel, features and total; "TFLOPs". arXiv 2301.11093, table 1.
@@ -73,8 +45,8 @@ def paper_table_1() -> str:
   first, second = record["layers"]
   ratio = first["total_bytes"] / second["total_bytes"]
   return (
-    f"{markdown(header, rows)}\n\nBatch of {first['batch']}; totals "
-    f"{ratio:.1f} : 1 ({_where(record)})."
+    f"{results.markdown(header, rows)}\n\nBatch of {first['batch']}; totals "
+    f"{ratio:.1f} : 1 ({results.where(record['environment'])})."
   )
 
 
@@ -92,7 +64,7 @@ PAPER_SPEED = {
 
 
 def _speed(table: int) -> str:
-  record = _newest("speed", table=table)
+  record = results.newest("paper_speed", table=table)
   if record is None:
     return "Not yet measured."
   names = {
@@ -125,10 +97,10 @@ def _speed(table: int) -> str:
   )
   first = next(iter(record["rows"].values()))["measured"]
   return (
-    f"{markdown(header, rows)}\n\nNarrow: all widths divided by "
+    f"{results.markdown(header, rows)}\n\nNarrow: all widths divided by "
     f"{record['width_divisor']}, {first['image_size']} pixels, batch "
     f"{first['batch_size']}, {first['dtype']}; medians of {record['rounds']} "
-    f"turns ({_where(record)})."
+    f"turns ({results.where(record['environment'])})."
   )
 
 
@@ -144,7 +116,7 @@ def paper_speed_5() -> str:
 
 def paper_pooling() -> str:
   """What pooling does to the SNR of photographs."""
-  record = _newest("pooling")
+  record = results.newest("paper_pooling")
   if record is None:
     return "Not yet measured."
   rows = [
@@ -169,6 +141,7 @@ def paper_pooling() -> str:
     "signal power, times",
   )
   return (
-    f"{markdown(header, rows)}\n\n{record['num_noises']} draws of noise "
-    f"({_where(record)})."
+    f"{results.markdown(header, rows)}\n\n"
+    f"{record['num_noises']} draws of noise "
+    f"({results.where(record['environment'])})."
   )

@@ -7,6 +7,7 @@ says so.
 
 from scripts import paper_measured_tables as measured
 from scripts import paper_rows
+from scripts import results
 
 NOT_RUN = "not yet run"
 
@@ -27,7 +28,7 @@ def _rows_of(table: int) -> str:
   for name in ("size", "IS", "paper: hardware, hours"):
     if len(set(columns[name])) == 1:
       del columns[name]
-  return measured.markdown(
+  return results.markdown(
     list(columns), list(zip(*columns.values(), strict=True))
   )
 
@@ -80,7 +81,7 @@ def paper_table_7() -> str:
     "paper: hardware, hours",
     "ours",
   )
-  return measured.markdown(header, rows)
+  return results.markdown(header, rows)
 
 
 def paper_table_9() -> str:
@@ -104,7 +105,7 @@ def paper_table_9() -> str:
     "measure with",
     "ours",
   )
-  return measured.markdown(header, rows)
+  return results.markdown(header, rows)
 
 
 MAKERS = (

@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables of the ablations on photographs, from results of evaluate."""
 
-import json
 import math
-import pathlib
 
 from configs import photographs
 from experiments import workdir
+from scripts import results
 from scripts.sweep import points as points_lib
 
-RESULTS = pathlib.Path(__file__).parent.parent / "experiments" / "results"
-
-# What may differ between the runs of one row.
-SAME_ROW = ("data.data_dir", "train.seed")
+# What may differ between the runs of one row; the classes are the folder's.
+SAME_ROW = ("model.num_classes ", "train.seed ")
 
 COLUMNS = (
   ("kernel distance, held out", "held_out", "kernel", 3),
@@ -23,13 +20,27 @@ COLUMNS = (
 )
 
 
+def protocol(record: dict) -> tuple:
+  """What numbers must share to stand in one table; sizes share no reference."""
+  samples = record["samples"]
+  return (
+    samples["features"]["name"],
+    samples["features"]["weights_hash"],
+    samples["num_samples"],
+    samples["seed"],
+    record["held_out_split"],
+  )
+
+
 def records() -> list[dict]:
-  """All records with samples, oldest first."""
-  path = RESULTS / "photographs.jsonl"
-  if not path.exists():
-    return []
-  lines = [json.loads(line) for line in path.read_text().splitlines()]
-  return [r for r in lines if "samples" in r]
+  """Records with samples of finished runs, by the newest one's protocol."""
+  found = [
+    r
+    for r in results.lines("photographs")
+    if "samples" in r
+    and r["checkpoint_step"] == r["config"]["train"]["total_steps"]
+  ]
+  return [r for r in found if protocol(r) == protocol(found[-1])]
 
 
 def is_of(record: dict, config: dict) -> bool:
@@ -76,12 +87,15 @@ def study_rows(size: int, study: str, found: list[dict]) -> list[tuple]:
     if not by_seed:
       continue
     runs = list(by_seed.values())
+    # Longer trainings are rows of their own.
+    steps = max(r["checkpoint_step"] for r in runs)
+    runs = [r for r in runs if r["checkpoint_step"] == steps]
     rows.append(
       (
         f"{size}",
         name or "the config",
         str(len(runs)),
-        f"{min(r['checkpoint_step'] for r in runs):,}",
+        f"{steps:,}",
         *(
           mean_and_error([r["samples"][against][key] for r in runs], digits)
           for _, against, key, digits in COLUMNS
@@ -93,6 +107,8 @@ def study_rows(size: int, study: str, found: list[dict]) -> list[tuple]:
 
 def _study(study: str) -> str:
   found = records()
+  if not found:
+    return "Not yet run."
   rows = [
     row
     for size in photographs.PATCHING
@@ -101,8 +117,12 @@ def _study(study: str) -> str:
   if not rows:
     return "Not yet run."
   header = ("pixels", study, "seeds", "steps", *(name for name, *_ in COLUMNS))
-  lines = [header, ["---"] * len(header), *rows]
-  return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+  s, where = found[-1]["samples"], results.where(found[-1]["environment"])
+  return (
+    f"{results.markdown(header, rows)}\n\n{s['num_samples']:,} samples of seed "
+    f"{s['seed']}, features of {s['features']['name']} "
+    f"({s['features']['weights_hash']}); {where}."
+  )
 
 
 def _maker(study):

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables of docs/plans.md, from experiments/results/plans.jsonl."""
 
-import json
-import pathlib
+from scripts import results
 
-RESULTS = pathlib.Path(__file__).parent.parent / "experiments" / "results"
 GIB = 2**30
 
 # Steps/s that arXiv 2301.11093 (appendix B) reports, on its own hardware.
@@ -18,12 +16,8 @@ PAPER_SPEED = {
 
 def plans() -> list[dict]:
   """The newest plan of each config and topology, in order of first planning."""
-  path = RESULTS / "plans.jsonl"
-  if not path.exists():
-    return []
   found = {}
-  for line in path.read_text().splitlines():
-    plan = json.loads(line)
+  for plan in results.lines("plans"):
     found[plan["config"], plan["topology"]] = plan
   order = [topology for _, topology in found]
   return sorted(found.values(), key=lambda p: order.index(p["topology"]))
@@ -32,8 +26,7 @@ def plans() -> list[dict]:
 def _table(header, rows) -> str:
   if not rows:
     return "Not yet planned."
-  lines = [header, ["---"] * len(header), *rows]
-  return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+  return results.markdown(header, rows)
 
 
 def _name(plan) -> str:
@@ -154,6 +147,7 @@ def plans_work() -> str:
         f"{step['hbm_bytes'] / 1e9:,.0f}",
         _compile_seconds(step),
         _gib(step["host_bytes"]),
+        plan["code"] or "-",
       )
     )
   header = (
@@ -163,6 +157,7 @@ def plans_work() -> str:
     "HBM GB / device",
     "compile, s (CPU s)",
     "host memory, GiB",
+    "commit of the code",
   )
   return _table(header, rows)
 

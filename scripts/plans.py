@@ -25,7 +25,7 @@ from experiments import cli
 from experiments import records
 from experiments import workdir
 from experiments.planning import planner
-from scripts import plan_tables
+from scripts import results
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -111,7 +111,7 @@ def plan_row(path: pathlib.Path, row: dict) -> str:
 def main(_):
   # Where libtpu is installed, JAX would look for TPUs for minutes.
   jax.config.update("jax_platforms", "cpu")
-  path = plan_tables.RESULTS / "plans.jsonl"
+  path = results.FOLDER / "plans.jsonl"
   commit = code_commit()
   if commit is None:
     logging.warning("The code is not committed: everything is compiled again.")

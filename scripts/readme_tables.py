@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makers of the README's tables, and of those of the losses."""
 
-import json
-import pathlib
-
-RESULTS = pathlib.Path(__file__).parent.parent / "experiments" / "results"
+from scripts import results
 
 # Unguided FID train/eval of arXiv 2301.11093, tables 6 and 7.
 PAPER_FID = (
@@ -18,24 +15,9 @@ PAPER_FID = (
 )
 
 
-def newest(name: str, **match) -> dict | None:
-  """The last record of a results file whose fields equal `match`."""
-  path = RESULTS / f"{name}.jsonl"
-  if not path.exists():
-    return None
-  records = [json.loads(line) for line in path.read_text().splitlines()]
-  records = [r for r in records if match.items() <= r.items()]
-  return records[-1] if records else None
-
-
-def _table(header, rows):
-  lines = [header, ["---"] * len(header), *rows]
-  return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def digits() -> str:
   """Quality of the demo's samples."""
-  record = newest("digits")
+  record = results.newest("digits")
   if record is None:
     return "Not yet run."
   s = record["samples"]
@@ -71,7 +53,7 @@ def digits() -> str:
     ),
   ]
   header = ("digits, 8 x 8", "samples", "real data")
-  return f"{_table(header, rows)}\n\n{protocol}"
+  return f"{results.markdown(header, rows)}\n\n{protocol}"
 
 
 def imagenet() -> str:
@@ -81,12 +63,12 @@ def imagenet() -> str:
     for row, config, fid in PAPER_FID
   ]
   header = ("ImageNet", "config", "paper: FID train / eval", "ours")
-  return _table(header, rows)
+  return results.markdown(header, rows)
 
 
 def benchmark() -> str:
   """The training step against plain code."""
-  record = newest("benchmark", benchmark="train_step")
+  record = results.newest("benchmark", benchmark="train_step")
   if record is None:
     return "Not yet run."
   environment = record["environment"]
@@ -101,14 +83,14 @@ def benchmark() -> str:
 
 def bench_step() -> str:
   """Speed of the training step by config and device, and variants of it."""
-  path = RESULTS / "bench_step.jsonl"
-  if not path.exists():
-    return "Not yet run."
   newest_of = {}
-  for line in path.read_text().splitlines():
-    r = json.loads(line)
+  for r in results.lines("bench_step"):
     device = r["environment"]["devices"][0]
-    newest_of[r["config"], r["parameters"], r["batch_size"], device] = r
+    key = r["config"], r["parameters"], r["batch_size"], device
+    newest_of.pop(key, None)  # Back at the end: in order of the last run.
+    newest_of[key] = r
+  if not newest_of:
+    return "Not yet run."
   rows, variants = [], []
   for (config, _, _, device), r in newest_of.items():
     e = r["environment"]
@@ -125,6 +107,7 @@ def bench_step() -> str:
         f"{r['program_bytes_per_device'] / 2**30:.2f} GiB",
         f"{sum(r['compile_s'].values()):.0f} s",
         f"{r['update']['share_of_step']:.1%}",
+        f"{e['git_sha']}, jax {e['versions']['jax']}",
       )
     )
     variants += [
@@ -147,24 +130,18 @@ def bench_step() -> str:
     "memory",
     "compile",
     "update",
+    "commit",
   )
-  text = f"{_table(header, rows)}\n\nLast run: {_where(e)}."
+  text = results.markdown(header, rows)
   if variants:
     header = ("against", "with", "time", "memory")
-    text += f"\n\n{_table(header, variants)}"
+    text += f"\n\n{results.markdown(header, variants)}"
   return text
-
-
-def _where(environment) -> str:
-  return (
-    f"{environment['devices'][0]}, {environment['num_cores']} cores, jax "
-    f"{environment['versions']['jax']}, commit {environment['git_sha']}"
-  )
 
 
 def losses_linear() -> str:
   """Tiled losses of a linear head against their dense forms."""
-  record = newest("losses", benchmark="linear")
+  record = results.newest("losses", benchmark="linear")
   if record is None:
     return "Not yet run."
   rows = []
@@ -191,17 +168,17 @@ def losses_linear() -> str:
     "share of peak",
   )
   return (
-    f"{_table(header, rows)}\n\nN = {record['tokens']:,} tokens, "
+    f"{results.markdown(header, rows)}\n\nN = {record['tokens']:,} tokens, "
     f"D = {record['width']:,}, V = {record['vocab']:,}; memory above inputs "
     f"and gradients. Against a dense NLL whose logits are rounded to bfloat16, "
     f"time {record['nll_rounded']['time_ratio']:.2f}. Median of "
-    f"{record['rounds']} alternations ({_where(record['environment'])})."
+    f"{record['rounds']} alternations ({results.where(record['environment'])})."
   )
 
 
 def losses_exact() -> str:
   """EXACT by quadrature against the authors' estimator."""
-  record = newest("losses", benchmark="expected_accuracy")
+  record = results.newest("losses", benchmark="expected_accuracy")
   if record is None:
     return "Not yet run."
   rows = [
@@ -217,8 +194,8 @@ def losses_exact() -> str:
   ]
   header = ("EXACT by quadrature, against", "time", "memory of the program")
   return (
-    f"{_table(header, rows)}\n\nB = {record['batch']}, C = "
+    f"{results.markdown(header, rows)}\n\nB = {record['batch']}, C = "
     f"{record['classes']:,}, {record['nodes']} nodes against "
     f"{record['samples']} samples, loss and gradient; median of "
-    f"{record['rounds']} alternations ({_where(record['environment'])})."
+    f"{record['rounds']} alternations ({results.where(record['environment'])})."
   )

@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 
 from scripts import metrics_tables
+from scripts import results as results_lib
 from scripts.metric_checks import real_images
 from scripts.metric_checks import rows
 
@@ -42,7 +43,7 @@ def test_halves_share_no_image():
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-  monkeypatch.setattr(metrics_tables, "RESULTS", tmp_path)
+  monkeypatch.setattr(results_lib, "FOLDER", tmp_path)
 
   def write(*records):
     environment = {"versions": {"jax": "0.0"}, "git_sha": "abc"}

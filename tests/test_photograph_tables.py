@@ -7,17 +7,33 @@ import pytest
 
 from experiments import workdir
 from scripts import photograph_tables
+from scripts import results as results_lib
 from scripts.sweep import points as points_lib
 
 
 def record(arg, overrides, *, kernel, step=2_000):
   """A line as evaluate would write it; the numbers alone are made up."""
+  overrides = overrides | {"train.total_steps": step}
   config = points_lib.parse_config(f"configs/photographs.py:{arg}", overrides)
+  config.model.num_classes = 5  # Training has it from the folder.
   distances = dict(kernel=kernel, frechet=100.0, precision=0.5, recall=0.25)
   return {
     "config": workdir.as_json(config),
     "checkpoint_step": step,
-    "samples": {"train": distances, "held_out": distances},
+    "held_out_split": "test",
+    "samples": {
+      "num_samples": 1_000,
+      "seed": 0,
+      "features": {"name": "mobilenet_v2", "weights_hash": "0" * 16},
+      "train": distances,
+      "held_out": distances,
+    },
+    "environment": {
+      "devices": ["cpu"],
+      "num_cores": 2,
+      "versions": {"jax": "0"},
+      "git_sha": "0",
+    },
   }
 
 
@@ -26,14 +42,13 @@ def shifted(ref, seed, **kwargs):
     "schedule.ref_at_noise": ref,
     "schedule.ref_at_data": ref,
     "train.seed": seed,
-    "data.data_dir": "somewhere",
   }
   return record("128,table2", overrides, **kwargs)
 
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-  monkeypatch.setattr(photograph_tables, "RESULTS", tmp_path)
+  monkeypatch.setattr(results_lib, "FOLDER", tmp_path)
 
   def write(records):
     lines = "".join(json.dumps(r) + "\n" for r in records)
@@ -47,9 +62,10 @@ def test_seeds_of_a_row_come_together(results):
     [
       shifted(128.0, 0, kernel=9.0),  # evaluated again below
       shifted(128.0, 0, kernel=2.0),
-      shifted(128.0, 1, kernel=4.0, step=1_500),
+      shifted(128.0, 1, kernel=4.0),
+      shifted(128.0, 2, kernel=9.0, step=1_000),  # shorter: not of this row
       shifted(32.0, 0, kernel=1.5),
-      {"config": {}, "held_out_loss": []},  # without samples
+      {"held_out_loss": []},  # without samples
     ]
   )
   (first, second) = photograph_tables.study_rows(
@@ -57,7 +73,7 @@ def test_seeds_of_a_row_come_together(results):
   )
   # Mean 3, and sqrt(((2 - 3)^2 + (4 - 3)^2) / 1 / 2) = 1.
   assert first[1] == "ref_at_noise 128.0, ref_at_data 128.0"
-  assert first[2:5] == ("2", "1,500", "3.000 ± 1.000")
+  assert first[2:5] == ("2", "2,000", "3.000 ± 1.000")
   assert second[2:5] == ("1", "2,000", "1.500")
 
 
@@ -66,8 +82,16 @@ def test_other_runs_stay_out(results):
   other["config"]["optim"]["lr"] = 5e-4
   guided = shifted(128.0, 1, kernel=7.0)
   guided["config"]["sample"]["guidance_scale"] = 3.0
-  results([other, guided])
+  stopped = shifted(128.0, 0, kernel=7.0)
+  stopped["checkpoint_step"] = 500
+  fewer = shifted(128.0, 0, kernel=7.0)
+  fewer["samples"]["num_samples"] = 100  # The newest line's protocol counts.
+  results([fewer, other, guided, stopped, shifted(32.0, 0, kernel=1.0)])
   found = photograph_tables.records()
-  assert photograph_tables.study_rows(128, "table2", found) == []
+  (row,) = photograph_tables.study_rows(128, "table2", found)
+  assert row[1] == "ref_at_noise 32.0, ref_at_data 32.0"
   by_name = {make.__name__: make for make in photograph_tables.MAKERS}
+  table = by_name["photographs_table2"]()
+  assert table.count("\n| ") == 2 and "1,000 samples of seed 0" in table
+  results([])
   assert by_name["photographs_table2"]() == "Not yet run."

@@ -20,6 +20,7 @@ from experiments.planning import report
 from experiments.planning import roofline
 from scripts import plan_tables
 from scripts import plans
+from scripts import results as results_lib
 
 needs_libtpu = pytest.mark.skipif(
   importlib.util.find_spec("libtpu") is None,
@@ -240,7 +241,7 @@ def test_the_program_says_it_in_one_line():
 
 @needs_libtpu
 def test_tables_show_the_newest_plan(small_plan, tmp_path, monkeypatch):
-  monkeypatch.setattr(plan_tables, "RESULTS", tmp_path)
+  monkeypatch.setattr(results_lib, "FOLDER", tmp_path)
   row = {"config": "configs/imagenet.py:256,uvit"}
   old = small_plan | {"overrides": small_plan["overrides"] | {"mesh.data": 77}}
   for plan in (old, small_plan):
@@ -261,7 +262,7 @@ def test_tables_show_the_newest_plan(small_plan, tmp_path, monkeypatch):
 def test_a_plan_that_does_not_fit_is_in_the_table(
   small_plan, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(plan_tables, "RESULTS", tmp_path)
+  monkeypatch.setattr(results_lib, "FOLDER", tmp_path)
   step = small_plan["train_step"]
   step = {k: v for k, v in step.items() if k not in ("memory", "speed")}
   plan = small_plan | {

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""experiments/results as Python reads it, and tables as Markdown has them."""
+
+import json
+import pathlib
+
+FOLDER = pathlib.Path(__file__).parent.parent / "experiments" / "results"
+
+
+def lines(name: str) -> list[dict]:
+  """All records of <name>.jsonl, oldest first; none if there is no file."""
+  path = FOLDER / f"{name}.jsonl"
+  if not path.exists():
+    return []
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def newest(name: str, **match) -> dict | None:
+  """The last record whose fields equal `match`."""
+  found = [r for r in lines(name) if match.items() <= r.items()]
+  return found[-1] if found else None
+
+
+def where(environment: dict) -> str:
+  """What a record was measured on, and with which code."""
+  return (
+    f"{environment['devices'][0]}, {environment['num_cores']} cores, jax "
+    f"{environment['versions']['jax']}, commit {environment['git_sha']}"
+  )
+
+
+def markdown(header, rows) -> str:
+  """A table of cells of text."""
+  cells = [header, ["---"] * len(header), *rows]
+  return "\n".join("| " + " | ".join(line) + " |" for line in cells)
