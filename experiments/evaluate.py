@@ -53,7 +53,7 @@ _FEATURE_WEIGHTS = flags.DEFINE_string(
   "feature_weights", None, "File of its weights; see docs/metrics.md."
 )
 _NUM_SAMPLES = flags.DEFINE_integer(
-  "num_samples", None, "Samples to measure; default: eval.num_samples.", 4
+  "num_samples", None, "Samples to measure; default: eval.num_samples.", 1
 )
 _GRID = flags.DEFINE_string(
   "grid", None, "PNG file to draw the first samples into, a column per class."
@@ -97,16 +97,38 @@ def digits_record(config, labels, batches, sources):
   return quality
 
 
-def load_features():
-  """The feature network that the flags name, or None."""
+def load_features(config):
+  """The feature network that the flags name, or None.
+
+  Raises:
+    ValueError: if the flags, or what they ask for, do not fit.
+  """
   if (_FEATURE_NETWORK.value is None) != (_FEATURE_WEIGHTS.value is None):
     raise ValueError(
       f"--feature_network={_FEATURE_NETWORK.value} and --feature_weights="
       f"{_FEATURE_WEIGHTS.value}: give both, or neither to measure only the "
       "held-out loss"
     )
+  is_digits = config.data.name == "digits"
   if _FEATURE_NETWORK.value is None:
+    for flag in (_GRID, _NUM_SAMPLES):
+      if flag.value is not None and not is_digits:
+        raise ValueError(
+          f"--{flag.name}={flag.value}: nothing is sampled without "
+          "--feature_network; python -m experiments.sample draws grids"
+        )
     return None
+  if is_digits or config.data.num_channels != 3:
+    raise ValueError(
+      f"--feature_network={_FEATURE_NETWORK.value} is for RGB images, and "
+      f"{config.data.name} has {config.data.num_channels} channel(s)"
+      + ("; digits are measured without flags" if is_digits else "")
+    )
+  if config.eval.num_samples < sample_quality.MIN_IMAGES:
+    raise ValueError(
+      f"num_samples={config.eval.num_samples} must be at least "
+      f"{sample_quality.MIN_IMAGES}"
+    )
   return features.load(_FEATURE_NETWORK.value, _FEATURE_WEIGHTS.value)
 
 
@@ -132,10 +154,10 @@ def with_grid(batches, path: str | None, num_columns: int, num_rows: int = 5):
 def main(_):
   seed = flags.FLAGS.seed
   with cli.user_errors():
-    network = load_features()
     config, programs, params, step = generate.load()
     if _NUM_SAMPLES.value is not None:
       config.eval.num_samples = _NUM_SAMPLES.value
+    network = load_features(config)
     splits = {
       "train": config.data.split,
       "held_out": _SPLIT.value or config.data.eval_split,
@@ -148,6 +170,12 @@ def main(_):
       )
       for role, split in splits.items()
     }
+    if network and len(sources["held_out"]) < sample_quality.MIN_IMAGES:
+      raise ValueError(
+        f"split {splits['held_out']!r} has {len(sources['held_out'])} images; "
+        f"distances need at least {sample_quality.MIN_IMAGES}: choose another "
+        "with --split"
+      )
     results = pathlib.Path(
       _RESULTS.value or f"experiments/results/{config.data.name}.jsonl"
     )

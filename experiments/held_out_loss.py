@@ -59,12 +59,8 @@ def measure(config, programs, params, source, *, seed=0):
   """
   loss_fn = make_loss_fn(config, programs)
   batch_size = min(config.eval.batch_size, len(source))
-  stream = data.make_eval_stream(
-    source,
-    batch_size=checks.whole_rows(programs.mesh, batch_size),
-    image_size=config.data.image_size,
-    num_channels=config.data.num_channels,
-    crop="squash" if config.data.crop == "squash" else "center",
+  stream = build.make_eval_stream(
+    config, source, checks.whole_rows(programs.mesh, batch_size)
   )
   edges = logsnr_bins(build.make_schedule(config))
   bins = []

@@ -162,13 +162,7 @@ def measure(config, programs, params, source, protocol):
   batch_size = checks.whole_rows(
     programs.mesh, min(config.eval.batch_size, count)
   )
-  stream = data.make_eval_stream(
-    source,
-    batch_size=batch_size,
-    image_size=config.data.image_size,
-    num_channels=config.data.num_channels,
-    crop="squash" if config.data.crop == "squash" else "center",
-  )
+  stream = build.make_eval_stream(config, source, batch_size)
   bits_fn = make_bits_fn(config, programs, protocol)
   parts = []
   for start in tqdm.trange(0, count, batch_size, unit="batch"):

@@ -6,7 +6,9 @@ hash of both, so that no change of data, size, crop or weights meets features of
 something else.
 """
 
+from collections.abc import Iterable
 import hashlib
+import itertools
 import os
 import pathlib
 import tempfile
@@ -14,42 +16,83 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simple_diffusion import build
 from simple_diffusion import data
 from simple_diffusion import features
 from simple_diffusion import images
+from simple_diffusion import metrics
 
 CACHE = pathlib.Path("~/.cache/simple_diffusion/features")
 
+# Of what is computed: to be raised when the code of a feature network or of
+# this file changes it, since a hash of weights does not tell.
+VERSION = 1
+
+# Features that are kept, of images at equal distances in the source's order.
+# Distances of pairs go over them; a million would be 10^12 pairs.
+MAX_KEPT = 50_000
+
+_CHUNK = 16  # Batches whose features are in memory at once.
+
 
 class Reference(NamedTuple):
-  """Features [N, D] of a split, and the hash of pixels and network."""
+  """What is known of a split.
 
-  pooled: np.ndarray
+  Attributes:
+    hash: of its pixels and the network.
+    moments: of the features of all images.
+    kept: float32 [min(N, MAX_KEPT) or so, D], some of the features.
+  """
+
   hash: str
+  moments: metrics.Moments
+  kept: np.ndarray
 
 
 def batches(config, source, batch_size: int):
   """Yields uint8 [<= batch_size, H, W, C] of a source, in its order."""
-  stream = data.make_eval_stream(
-    source,
-    batch_size=min(batch_size, len(source)),
-    image_size=config.data.image_size,
-    num_channels=config.data.num_channels,
-    crop="squash" if config.data.crop == "squash" else "center",
-  )
+  stream = build.make_eval_stream(config, source, min(batch_size, len(source)))
   for batch in data.iterate(stream, num_threads=config.data.num_threads):
     yield images.to_uint8(batch["image"][batch["mask"]])
 
 
-def content_hash(network: features.FeatureNetwork, pixels) -> str:
+def content_hash(
+  network: features.FeatureNetwork, pixels: Iterable[np.ndarray]
+) -> str:
   """First 16 hexadecimal digits of a hash of images and network."""
   digest, shape = hashlib.sha256(), None
   for batch in pixels:
     shape = batch.shape[1:]
     digest.update(np.ascontiguousarray(batch).data)
-  for text in (shape, network.name, network.weights_hash, network.resize):
+  for text in (
+    shape,
+    network.name,
+    network.weights_hash,
+    network.resize,
+    VERSION,
+    MAX_KEPT,
+  ):
     digest.update(f"{text}\n".encode())
   return digest.hexdigest()[:16]
+
+
+def describe(
+  network: features.FeatureNetwork,
+  pixels: Iterable[np.ndarray],
+  num_images: int,
+  max_kept: int = MAX_KEPT,
+) -> tuple[metrics.Moments, np.ndarray]:
+  """Moments of all features, and every so manieth feature."""
+  stride = -(-num_images // max_kept)
+  moments, kept, seen = None, [], 0
+  pixels = iter(pixels)
+  while chunk := list(itertools.islice(pixels, _CHUNK)):
+    pooled, _ = features.extract(network, chunk)
+    part = metrics.moments_of(pooled)
+    moments = part if moments is None else metrics.merge(moments, part)
+    kept.append(pooled[-seen % stride :: stride])
+    seen += len(pooled)
+  return moments, np.concatenate(kept)
 
 
 def load(
@@ -60,18 +103,23 @@ def load(
   batch_size: int,
   cache: pathlib.Path = CACHE,
 ) -> Reference:
-  """Features of all images of a source, from the cache if they are there."""
+  """What is known of all images of a source, from the cache if it is there."""
   # Twice over the images, not all of them in memory: reading is the less work.
   found = content_hash(network, batches(config, source, batch_size))
-  path = cache.expanduser() / f"{found}.npy"
+  path = cache.expanduser() / f"{found}.npz"
   if path.exists():
-    return Reference(np.load(path, allow_pickle=False), found)
-  pooled, _ = features.extract(network, batches(config, source, batch_size))
+    with np.load(path, allow_pickle=False) as saved:
+      moments = metrics.Moments(
+        int(saved["count"]), saved["mean"], saved["scatter"]
+      )
+      return Reference(found, moments, saved["kept"])
+  moments, kept = describe(
+    network, batches(config, source, batch_size), len(source)
+  )
   path.parent.mkdir(parents=True, exist_ok=True)
   # Whole or not at all, also with several evaluations at once.
-  with tempfile.NamedTemporaryFile(
-    dir=path.parent, suffix=".npy", delete=False
-  ) as file:
-    np.save(file, pooled)
-  os.replace(file.name, path)
-  return Reference(pooled, found)
+  with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    whole = pathlib.Path(folder) / path.name
+    np.savez(whole, kept=kept, **moments._asdict())
+    os.replace(whole, path)
+  return Reference(found, moments, kept)

@@ -7,22 +7,26 @@ from experiments import references
 from simple_diffusion import features
 from simple_diffusion import metrics
 
+# Fewer images than this have no neighbours or no splits to compare by.
+MIN_IMAGES = 10
 
-def distances(fake: np.ndarray, real: np.ndarray) -> dict[str, float]:
-  """All distances between two sets of features, [M, D] and [N, D].
 
-  The Frechet distance is named FID by whoever used FID's network on enough
-  images, not here.
+def distances(fake: np.ndarray, real: references.Reference) -> dict:
+  """All distances of features [M, D] to a reference, and its protocol.
+
+  The Frechet distance is over all images of the reference, the others over
+  those that it keeps. Whether it may be called FID, docs/metrics.md says.
   """
-  kernel = metrics.kernel_distance(fake, real)
-  manifold = metrics.precision_recall(real, fake)
-  density = metrics.density_coverage(real, fake)
+  kernel = metrics.kernel_distance(fake, real.kept)
+  manifold = metrics.precision_recall(real.kept, fake)
+  density = metrics.density_coverage(real.kept, fake)
   return {
+    "num_images": real.moments.count,
+    "num_kept": len(real.kept),
+    "reference_hash": real.hash,
     "kernel": kernel.value,
     "kernel_standard_error": kernel.standard_error,
-    "frechet": metrics.frechet_distance(
-      metrics.moments_of(fake), metrics.moments_of(real)
-    ),
+    "frechet": metrics.frechet_distance(metrics.moments_of(fake), real.moments),
     "precision": manifold.precision,
     "recall": manifold.recall,
     "density": density.density,
@@ -41,27 +45,19 @@ def measure(
   Args:
     network: whose features count.
     batches: of samples, uint8 [B, H, W, 3].
-    train: features of the images that the model was trained on.
-    held_out: of those that it was not.
+    train: images that the model was trained on.
+    held_out: images that it was not.
 
   Returns:
-    {"features": {...}, "inception_score": (mean, deviation) or None,
-     "train": distances to train, "held_out": to held-out images,
-     "real": of held-out images to train: what perfection would score}, each
-    with the reference's hash and number of images.
+    {"features": which network, "inception_score": (mean, deviation) or None,
+     "train": distances to train, "held_out": to held-out images, "real": of the
+     num_samples held-out images to train}. What samples can reach is "real"
+     only in the kernel distance, or if there are as many of them.
   """
   fake, logits = features.extract(network, batches)
   score = None
   if logits is not None and network.name.startswith("inception"):
     score = list(metrics.inception_score(logits))
-
-  def against(reference, pooled):
-    return {
-      "num_images": len(reference.pooled),
-      "reference_hash": reference.hash,
-      **distances(pooled, reference.pooled),
-    }
-
   return {
     "features": {
       "name": network.name,
@@ -69,10 +65,10 @@ def measure(
       "resize": network.resize,
     },
     "inception_score": score,
-    "train": against(train, fake),
-    "held_out": against(held_out, fake),
+    "train": distances(fake, train),
+    "held_out": distances(fake, held_out),
     "real": {
-      "num_samples": len(held_out.pooled),
-      **against(train, held_out.pooled),
+      "num_samples": len(held_out.kept),
+      **distances(held_out.kept, train),
     },
   }

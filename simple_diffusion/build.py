@@ -90,6 +90,17 @@ def make_stream(config, source, rows=None):
   )
 
 
+def make_eval_stream(config, source, batch_size):
+  """One pass over a source in order, cropped without randomness."""
+  return data.make_eval_stream(
+    source,
+    batch_size=batch_size,
+    image_size=config.data.image_size,
+    num_channels=config.data.num_channels,
+    crop="squash" if config.data.crop == "squash" else "center",
+  )
+
+
 def make_train_step(config, network):
   """The training step of a config, not yet compiled; see `train`."""
   return train.make_train_step(
