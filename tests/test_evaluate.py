@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real program measures samples of RGB images by a feature network."""
+
+import json
+
+import mobilenet_file
+import numpy as np
+import PIL.Image
+import pytest
+import real_runs
+
+from simple_diffusion import folder
+
+pytestmark = pytest.mark.slow
+
+RGB = (
+  *real_runs.TINY,
+  "--config.data.name=folder",
+  "--config.data.image_size=32",
+  "--config.data.num_channels=3",
+  "--config.model.num_classes=2",
+  "--config.model.patching=dwt_2",
+  "--config.train.batch_size=4",
+  "--config.train.total_steps=2",
+  "--config.train.checkpoint_every_steps=2",
+  "--config.eval.batch_size=8",
+  "--config.eval.num_samples=12",
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """A folder with two classes, a run on it and weights to compare by."""
+  path = tmp_path_factory.mktemp("evaluate")
+  rng = np.random.default_rng(0)
+  for split, count in (("train", 9), ("test", 6)):
+    for name in ("red", "blue"):
+      (path / "images" / split / name).mkdir(parents=True)
+      for i in range(count):
+        pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
+        image = PIL.Image.fromarray(pixels)
+        image.save(path / "images" / split / name / f"{i}.png")
+  folder.prepare(path / "images", path / "data", on_broken="error")
+  np.savez(path / "mobilenet.npz", **mobilenet_file.make_file())
+  real_runs.finish(
+    [
+      real_runs.start(
+        *RGB,
+        f"--config.data.data_dir={path}/data",
+        f"--workdir={path}/run",
+      )
+    ]
+  )
+  return path
+
+
+def evaluate(path, *args):
+  home = {"HOME": str(path)}  # with the references
+  command = ["-m", "experiments.evaluate", f"--workdir={path}/run", *args]
+  return real_runs.start_python(
+    [*command, f"--results={path}/results.jsonl"], environ=home
+  )
+
+
+def test_samples_are_compared_with_both_splits(run):
+  flags = [
+    "--feature_network=mobilenet_v2",
+    f"--feature_weights={run}/mobilenet.npz",
+    f"--grid={run}/grid.png",
+  ]
+  real_runs.finish([evaluate(run, *flags)])
+  real_runs.finish([evaluate(run, *flags, "--num_samples=14")])
+  first, second = map(
+    json.loads, (run / "results.jsonl").read_text().splitlines()
+  )
+  samples = first["samples"]
+  assert samples["num_samples"] == 12 and second["samples"]["num_samples"] == 14
+  assert samples["features"]["name"] == "mobilenet_v2"
+  assert samples["inception_score"] is None
+  for against, count in (("train", 18), ("held_out", 12), ("real", 18)):
+    found = samples[against]
+    assert found["num_images"] == found["num_kept"] == count
+    assert 0 <= found["precision"] <= 1 and 0 <= found["recall"] <= 1
+    assert found["frechet"] > 0 and found["kernel_standard_error"] > 0
+  # The second time, references came from the disk.
+  cached = run / ".cache" / "simple_diffusion" / "features"
+  assert sorted(path.stem for path in cached.iterdir()) == sorted(
+    samples[against]["reference_hash"] for against in ("train", "held_out")
+  )
+  assert second["samples"]["real"] == samples["real"]
+  with PIL.Image.open(run / "grid.png") as grid:
+    assert grid.width == 2 * 65 + 1  # a column per class
+
+
+@pytest.mark.parametrize(
+  "flags, message",
+  [
+    (["--feature_network=mobilenet_v2"], "give both, or neither"),
+    (["--grid=grid.png"], "nothing is sampled without --feature_network"),
+    (
+      [
+        "--feature_network=mobilenet_v2",
+        "--feature_weights=w.npz",
+        "--num_samples=3",
+      ],
+      "num_samples=3 must be at least 10",
+    ),
+  ],
+)
+def test_mistakes_are_told_before_the_work(run, flags, message):
+  child = evaluate(run, *flags)
+  _, stderr = child.communicate(timeout=120)
+  assert child.returncode == 2 and message in stderr
