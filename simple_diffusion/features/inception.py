@@ -16,7 +16,7 @@ Two protocols share the weights:
                          original code and of torch-fidelity
   inception_pytorch_fid  bilinear between centres, x / 127.5 - 1: of pytorch-fid
 
-Scripts.convert_inception makes the .safetensors that `load` takes. Names in it
+`scripts.convert_inception` makes the .safetensors that is loaded. Names in it
 are those of the .pth, weights [out, in, height, width].
 """
 
