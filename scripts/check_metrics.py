@@ -45,30 +45,50 @@ _RESULTS = flags.DEFINE_string(
 )
 
 
+# Flags that a part cannot do without.
+NEEDS = {
+  "distances": (_IMAGES, _OTHER, _MOBILENET),
+  "copies": (_IMAGES, _MOBILENET),
+  "pytorch": (_IMAGES,),
+}
+
+
 def read_inputs(part):
   """What a part needs: Pillow images, others or None, a network or None."""
-  images, number = rows.read_images(_IMAGES.value), _NUMBER.value
-  if len(images) < 2 * number:
-    raise ValueError(
-      f"{number} images a side need {2 * number}, but {_IMAGES.value} has "
-      f"{len(images)}; use --num_images={len(images) // 2} or fewer"
-    )
+  missing = [flag.name for flag in NEEDS[part] if flag.value is None]
+  if missing:
+    raise ValueError(f"--part={part} needs --{' and --'.join(missing)}")
+  images = read_images(_IMAGES.value, 2)
   if part == "pytorch":
     return images, None, None
   network = features.load("mobilenet_v2", _MOBILENET.value)
-  other = rows.read_images(_OTHER.value) if part == "distances" else None
+  other = read_images(_OTHER.value, 1) if part == "distances" else None
   return images, other, network
+
+
+def read_images(folder, num_sides):
+  """Pillow images of a folder, enough for so many sides."""
+  images, number = rows.read_images(folder), _NUMBER.value
+  if len(images) < num_sides * number:
+    raise ValueError(
+      f"{number} images a side need {num_sides * number}, but {folder} has "
+      f"{len(images)}; use --num_images={len(images) // num_sides} or fewer"
+    )
+  return images
 
 
 def main(_):
   part, number = _PART.value, _NUMBER.value
   if part == "pytorch":
     from scripts.metric_checks import same_as_pytorch  # Only it needs PyTorch.
+  with cli.user_errors():
+    if _GOLDEN.value and part != "pytorch":
+      raise ValueError(f"--golden is of --part=pytorch, not of {part}")
+    if not _GOLDEN.value:
+      images, other, network = read_inputs(part)
   if _GOLDEN.value:
     same_as_pytorch.write_golden(_GOLDEN.value)
     return
-  with cli.user_errors():
-    images, other, network = read_inputs(part)
 
   record = {"part": part, "num_images": number}
   if part == "distances":
