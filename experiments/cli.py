@@ -11,6 +11,7 @@ bug: a traceback.
 
 import contextlib
 import functools
+import logging as stdlib_logging
 import os
 import pathlib
 import sys
@@ -68,6 +69,8 @@ def user_errors():
   try:
     yield
   except (ValueError, OSError, ImportError) as error:
+    # What a cut checkpoint leaves pending has nothing to say after this.
+    stdlib_logging.getLogger("asyncio").disabled = True
     sys.stderr.write(f"error: {error}\n")
     sys.exit(2)
 

@@ -147,7 +147,7 @@ def plans_work() -> str:
         f"{step['hbm_bytes'] / 1e9:,.0f}",
         _compile_seconds(step),
         _gib(step["host_bytes"]),
-        plan["code"] or "-",
+        plan.get("code") or "-",
       )
     )
   header = (

@@ -48,6 +48,7 @@ def held_out():
   return np.float64(likelihood.on_grid(x, num_levels=17))
 
 
+@pytest.mark.slow
 def test_bounds_and_a_mistake(workdir, tmp_path):
   results = {bound: tmp_path / f"new/{bound}.jsonl" for bound in ("vlb", "ode")}
   common = (f"--num_examples={COUNT}", "--logsnr_end=6")

@@ -190,6 +190,7 @@ def test_stabilised_mixing_is_that_of_the_newer_program():
   )
 
 
+@pytest.mark.slow
 def test_second_derivatives():
   with jax.enable_x64(True):
     logits, labels, embedding = random_problem(9, n=2, v=4)

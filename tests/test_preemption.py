@@ -65,6 +65,7 @@ def test_profile_is_written(whole):
   assert b"train_step" in trace.read_bytes()
 
 
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted(whole, tmp_path):
   stopped = []
   for _ in range(2):
@@ -129,6 +130,7 @@ def test_sampling_ends_at_once_and_is_made_up_for(tmp_path):
   assert [r["step"] for r in real_runs.records(tmp_path)] == [2, 4, 6, 7]
 
 
+@pytest.mark.slow
 def test_one_of_two_processes(whole, tmp_path):
   args = *LONG, f"--workdir={tmp_path}"
   ended = preempt(

@@ -125,6 +125,7 @@ def outcomes(tmp_path_factory):
     return dict(zip(MISTAKES, pool.map(run, MISTAKES), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistake_in_one_process_ends_all(outcomes, name):
   tmp, ended = outcomes[name]

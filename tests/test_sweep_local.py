@@ -317,6 +317,7 @@ TINY = (
 )
 
 
+@pytest.mark.slow
 def test_trains_stops_goes_on_and_tabulates(tmp_path, tmp_path_factory):
   """The command itself, and the real training, stopped by a real SIGTERM."""
   (tmp_path / "mine.py").write_text(CONFIG)
