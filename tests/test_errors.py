@@ -151,6 +151,7 @@ def outcomes(tmp):
     return dict(zip(MISTAKES, pool.map(run, MISTAKES), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_one_message(tmp, outcomes, mistake):
   done, seconds = outcomes[mistake]
@@ -166,6 +167,7 @@ def test_one_message(tmp, outcomes, mistake):
   assert seconds < 20
 
 
+@pytest.mark.slow
 def test_nothing_is_lost(tmp, outcomes):
   # Neither the other config nor the cut checkpoint touched what was there.
   for name in ("run", "cut"):

@@ -36,7 +36,7 @@ def one(tmp_path_factory):
 
 @pytest.fixture(
   scope="module",
-  params=[(2, 2), pytest.param((4, 1), marks=pytest.mark.slow)],
+  params=[pytest.param(n, marks=pytest.mark.slow) for n in ((2, 2), (4, 1))],
   ids=str,
 )
 def many(request, tmp_path_factory):

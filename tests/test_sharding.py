@@ -272,6 +272,7 @@ def values(history, *names):
   return np.array([[step[name] for name in names] for step in history])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mesh", ["8x1", "1x8", "2x4"])
 def test_curve_of_one_device(measured, mesh):
   names = "loss", "eps_mse", "v_mse", "grad_norm"
@@ -280,6 +281,7 @@ def test_curve_of_one_device(measured, mesh):
   np.testing.assert_allclose(many, one, rtol=RTOL)
 
 
+@pytest.mark.slow
 def test_curve_of_pmap(measured):
   names = "loss", "grad_norm"
   np.testing.assert_allclose(
@@ -289,6 +291,7 @@ def test_curve_of_pmap(measured):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_devices", ["1", "2", "4", "16"])
 def test_checkpoint_of_eight_devices_goes_on_elsewhere(measured, num_devices):
   names = "loss", "eps_mse", "v_mse", "grad_norm"
@@ -297,12 +300,14 @@ def test_checkpoint_of_eight_devices_goes_on_elsewhere(measured, num_devices):
   np.testing.assert_allclose(resumed, expected, rtol=RTOL)
 
 
+@pytest.mark.slow
 def test_state_is_split(measured):
   # 1/4 of what is split, and all of the biases and scales.
   for name, share in measured["shares"].items():
     assert 0.25 < share < 0.4, name
 
 
+@pytest.mark.slow
 def test_devices_draw_their_own_noise_and_times(measured):
   one, many = (np.array(measured["draws"][n]) for n in ("1", "8"))
   np.testing.assert_allclose(many, one, rtol=1e-5)
