@@ -6,6 +6,8 @@ import pathlib
 import numpy as np
 import PIL.Image
 
+from simple_diffusion import images
+
 ROOT = pathlib.Path(__file__).parent.parent.parent
 SOURCE = ROOT / "docs" / "figures" / "source"
 
@@ -15,11 +17,9 @@ NAMES = ("hat", "daisy")
 def load(name: str) -> np.ndarray:
   """float32 [H, W, 3] in [-1, 1], as networks see images."""
   with PIL.Image.open(SOURCE / f"{name}.jpg") as image:
-    pixels = np.asarray(image.convert("RGB"), np.float32)
-  return pixels / 127.5 - 1
+    return images.to_float(np.asarray(image.convert("RGB")))
 
 
 def shown(image, enlarge: int) -> np.ndarray:
   """uint8 [kH, kW, 3] of an image in [-1, 1], clipped, each pixel k x k."""
-  levels = np.clip(np.round((np.asarray(image) + 1) * 127.5), 0, 255)
-  return levels.astype(np.uint8).repeat(enlarge, 0).repeat(enlarge, 1)
+  return images.to_uint8(image).repeat(enlarge, 0).repeat(enlarge, 1)
