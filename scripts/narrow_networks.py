@@ -4,8 +4,6 @@
 `scripts.paper_speed` measures them and says what the numbers mean.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,9 +38,7 @@ def full_size(config) -> dict:
   network = build.make_network(config.model)
   state = jax.eval_shape(lambda: build.init_state(config, network))
   return {
-    "parameters": sum(
-      math.prod(a.shape) for a in jax.tree.leaves(state.params)
-    ),
+    "parameters": sizes.num_params(state.params),
     "train_flops": sizes.train_flops(network, build.image_shape(config)),
   }
 

@@ -190,9 +190,7 @@ def describe(side: Side, seconds) -> dict:
   peak = chip.peak_flops / chip.devices_per_chip if chip else None
   return {
     "image_size": config.data.image_size,
-    "parameters": sum(
-      math.prod(a.shape) for a in jax.tree.leaves(programs.state.params)
-    ),
+    "parameters": sizes.num_params(programs.state.params),
     "batch_size": batch_size,
     "accum_steps": config.train.accum_steps,
     "dtype": config.model.dtype,

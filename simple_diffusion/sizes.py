@@ -65,6 +65,11 @@ def train_flops(network, image_shape: tuple[int, int, int]) -> int:
   return 3 * 2 * sum(_forward(network, image_shape)[1].values())
 
 
+def num_params(params) -> int:
+  """Entries of all arrays, or shapes of arrays, of a tree."""
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
 def size_table(network, image_shape: tuple[int, int, int]) -> str:
   """A table of parameters and multiply-adds for each part of a network.
 
@@ -77,8 +82,7 @@ def size_table(network, image_shape: tuple[int, int, int]) -> str:
   """
   variables, scopes = _forward(network, image_shape)
   params = {
-    part: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
-    for part, tree in variables["params"].items()
+    part: num_params(tree) for part, tree in variables["params"].items()
   }
   macs = collections.Counter()
   for scope, count in scopes.items():

@@ -2,7 +2,6 @@
 """What a network has at each resolution, read from the traced network."""
 
 import collections
-import math
 from typing import NamedTuple
 
 import jax
@@ -57,7 +56,7 @@ def _parts(network, image_shape):
   return {
     name: (
       shapes["intermediates"][name]["__call__"][0].shape,
-      sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(part)),
+      sizes.num_params(part),
       macs[name],
     )
     for name, part in shapes["params"].items()
