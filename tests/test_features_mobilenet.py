@@ -59,17 +59,34 @@ def path(file, tmp_path_factory):
   return path
 
 
-# Odd sizes and even ones pad differently; the last two maps are 2 x 1.
-@pytest.mark.parametrize("size", [(64, 32), (33, 47)])
+def plain_resize(images):
+  """To 160 x 160, by Pillow in floating point: it averages, and overshoots."""
+
+  def channel(pixels):
+    image = PIL.Image.fromarray(np.float32(pixels), mode="F")
+    return np.asarray(image.resize((160, 160), PIL.Image.Resampling.BICUBIC))
+
+  images = images.transpose(0, 3, 1, 2)
+  return np.stack(
+    [np.stack([channel(c) for c in image], -1) for image in images]
+  )
+
+
+# Larger in both, smaller in both, one of each, and none.
+@pytest.mark.parametrize("size", [(64, 33), (200, 256), (161, 64), (160, 160)])
 def test_it_is_the_network_of_its_file(file, path, size):
   rng = np.random.default_rng(1)
   images = rng.integers(0, 256, (2, *size, 3), dtype=np.uint8)
   network = features.load("mobilenet_v2", path)
   pooled, logits = features.extract(network, [images])
-  expected_pooled, expected_logits = plain_mobilenet(file, images)
+  resized = plain_resize(images)
+  assert (resized.min() < -10 and resized.max() > 265) == (size[1] < 160)
+  expected_pooled, expected_logits = plain_mobilenet(file, resized)
   assert 0.1 < expected_pooled.std() and 0.1 < expected_logits.std()
-  np.testing.assert_allclose(pooled, expected_pooled, atol=1e-4)
-  np.testing.assert_allclose(logits, expected_logits, atol=1e-4)
+  # Float32 places of pixels are off by some 1e-5, pixels by 2e-3 of 255.
+  atol = 1e-4 if size == (160, 160) else 3e-3
+  np.testing.assert_allclose(pooled, expected_pooled, atol=atol)
+  np.testing.assert_allclose(logits, expected_logits, atol=atol)
   assert pooled.dtype == logits.dtype == np.float32
 
 

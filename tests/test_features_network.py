@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from simple_diffusion import features
+from simple_diffusion.features import network as network_lib
 
 
 def make_network(with_logits=True):
@@ -40,6 +41,15 @@ def test_all_images_in_order_with_one_compilation():
   np.testing.assert_array_equal(logits, expected[:, :2])
   assert shapes == [(4, 4, 5, 3)]
   assert repr(network) == f"FeatureNetwork(sums, weights {'0' * 16})"
+
+
+def test_large_batches_go_through_in_equal_parts(monkeypatch):
+  monkeypatch.setattr(network_lib, "MAX_AT_ONCE", 4)
+  images = make_images(15)
+  network, shapes = make_network()
+  pooled, _ = features.extract(network, np.split(images, [9]))
+  np.testing.assert_array_equal(pooled, images.sum((1, 2), dtype=np.float32))
+  assert shapes == [(3, 4, 5, 3)]
 
 
 def test_a_network_without_logits():

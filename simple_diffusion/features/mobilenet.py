@@ -6,7 +6,9 @@ or KID, and never stand beside published ones.
 
 The weights are a file of 3.4 MB: 53 convolutions `NN/w_int8` (HWIO) with a
 scale per output channel `NN/w_scale` and `NN/b`, batch norms folded in, and
-`arch_json`, the operations in order. Pixels are x / 127.5 - 1.
+`arch_json`, the operations in order. Images of any size are resized to 160 x
+160, between the 96 and 224 pixels that MobileNetV2s are trained at (memory);
+pixels are x / 127.5 - 1.
 """
 
 import functools
@@ -21,6 +23,7 @@ import numpy as np
 from simple_diffusion.features import network as network_lib
 
 NAME = "mobilenet_v2"
+SIZE = 160
 NUM_FEATURES = 1280
 NUM_LOGITS = 1000  # Of ImageNet; the file's first of 1,001 is "background".
 
@@ -37,7 +40,7 @@ def load(path: pathlib.Path) -> network_lib.FeatureNetwork:
     name=NAME,
     num_features=NUM_FEATURES,
     weights_hash=network_lib.file_hash(path),
-    resize="none: convolved at the size that images have",
+    resize=f"bicubic, antialiased, to {SIZE}x{SIZE}",
     apply=functools.partial(_apply, operations, params),
   )
 
@@ -73,7 +76,7 @@ def read(path: pathlib.Path) -> tuple[str, dict[str, dict[str, np.ndarray]]]:
 
 def _check_shapes(path, operations, params):
   """Runs the network on shapes only: parts that do not fit are an error."""
-  image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.uint8)
+  image = jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.uint8)
   expected = ((1, NUM_FEATURES), (1, NUM_LOGITS))
   try:
     features = jax.eval_shape(
@@ -94,8 +97,15 @@ def _check_shapes(path, operations, params):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(operations, params, images):
-  x = jnp.float32(images) / 127.5 - 1
-  values = {"input": x}
+  # Not rounded or clipped to [0, 255] again, where bicubic overshoots.
+  x = jax.image.resize(
+    jnp.float32(images),
+    (len(images), SIZE, SIZE, 3),
+    "bicubic",
+    antialias=True,
+    precision=jax.lax.Precision.HIGHEST,
+  )
+  values = {"input": x / 127.5 - 1}
   for op in json.loads(operations):
     values[op["name"]] = _operation(op, params, values)
   pooled = values["gap"]  # [B, 1, 1, D]

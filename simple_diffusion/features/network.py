@@ -11,6 +11,9 @@ import chex
 import jax
 import numpy as np
 
+# Images at once in a network, at its size: about 1 GB of Inception's maps.
+MAX_AT_ONCE = 128
+
 
 class Features(NamedTuple):
   """Outputs for a batch of images.
@@ -56,8 +59,9 @@ def extract(
 ) -> tuple[np.ndarray, np.ndarray | None]:
   """Features of all images, in their order.
 
-  Batches smaller than the first, such as the last, are padded to its size, so
-  that nothing is compiled again.
+  Batches of more than MAX_AT_ONCE go through in equal parts. Those smaller than
+  the first, such as the last, are padded to its size, so that nothing is
+  compiled again.
 
   Args:
     network: from `load`.
@@ -70,9 +74,7 @@ def extract(
     ValueError: if there is no image, or a batch is not uint8 RGB.
   """
   found, size = [], None
-  for batch in batches:
-    batch = np.asarray(batch)
-    _check_batch(batch)
+  for batch in _parts(batches):
     size = size or len(batch)
     padding = max(0, size - len(batch))
     padded = np.pad(batch, ((0, padding), (0, 0), (0, 0), (0, 0)))
@@ -87,6 +89,13 @@ def extract(
   if found[0].logits is None:
     return pooled, None
   return pooled, np.concatenate([features.logits for features in found])
+
+
+def _parts(batches):
+  for batch in batches:
+    batch = np.asarray(batch)
+    _check_batch(batch)
+    yield from np.array_split(batch, -(-len(batch) // MAX_AT_ONCE))
 
 
 def _check_batch(batch):
