@@ -90,7 +90,8 @@ def main(_):
     same_as_pytorch.write_golden(_GOLDEN.value)
     return
 
-  record = {"part": part, "num_images": number}
+  name = pathlib.Path(_IMAGES.value).resolve().name
+  record = {"part": part, "images": name, "num_images": number}
   if part == "distances":
     found = real_images.distances(network, images, other, number=number)
   elif part == "copies":
