@@ -8,7 +8,7 @@ The argument is the table and its row, such as 2,256,shift32 or 4,8 or
 6,512,multiscale; a wrong one lists them all. A row is configs/imagenet.py with
 the differences below. Hardware and speed: 64 TPUv2 at 1.15 steps/s for 256
 pixels (paper, appendix B.1), else not known. Expected: docs/paper.md has the
-paper's number of each row. Ours: not yet run, at any row.
+paper's number of each row, and ours, or "not yet run".
 
 What the paper's sources leave open, and what stands here: table 3 is captioned
 700 k steps, but its row 16 is the number that tables 2 and 4 have after 1.5 M;

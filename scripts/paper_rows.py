@@ -178,6 +178,13 @@ ROWS = (
   *_TABLE_9,
 )
 
+# The best of each network and size; that at 1024 is table 6's last row.
+HEADLINES = (
+  *(row for row in _TABLE_7 if row.config and row.config.endswith("uvit")),
+  *(row for row in _TABLE_7 if row.config and row.config.endswith("unet")),
+  _TABLE_6[-1]._replace(config="configs/imagenet.py:1024,unet"),
+)
+
 
 def of_table(table: int) -> list[Row]:
   """The rows of one of the paper's tables, in its order."""
@@ -189,21 +196,6 @@ def load(row: Row):
   file, _, arg = row.config.partition(":")
   module = file.removesuffix(".py").replace("/", ".")
   return importlib.import_module(module).get_config(arg)
-
-
-def cost(row: Row) -> str:
-  """The paper's hardware and hours for the row, where appendix B has them."""
-  if row.config is None:
-    return "-"
-  config = load(row)
-  # Steps/s of the U-ViT, and of the U-Net without patching at 256 pixels.
-  if config.model.name == "uvit":
-    hardware, speed = "128 TPUv4", 1.5
-  elif row.size == 256:
-    hardware, speed = "64 TPUv2", 1.15
-  else:
-    return "-"
-  return f"{hardware}, {config.train.total_steps / speed / 3600:.0f} h"
 
 
 def workdir(row: Row) -> str:

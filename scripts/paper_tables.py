@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables of docs/paper.md: the paper's rows, with the command of each.
 
-Numbers are the paper's, from `paper_rows`; a row of ours that has not been run
-says so.
+The paper's numbers are those of `paper_rows`, ours those of `paper_results`.
 """
 
+from scripts import paper_costs
 from scripts import paper_measured_tables as measured
+from scripts import paper_results
 from scripts import paper_rows
 from scripts import results
-
-NOT_RUN = "not yet run"
 
 
 def _rows_of(table: int) -> str:
@@ -21,8 +20,8 @@ def _rows_of(table: int) -> str:
     "paper: FID train / eval": [row.fid for row in rows],
     "IS": [row.inception_score for row in rows],
     "train with": [f"`{paper_rows.train_command(row)}`" for row in rows],
-    "paper: hardware, hours": [paper_rows.cost(row) for row in rows],
-    "ours": [NOT_RUN] * len(rows),
+    "paper: hardware, hours": [paper_costs.cost(row) for row in rows],
+    "ours": [paper_results.fid(row) for row in rows],
   }
   # A column that says the same of all rows is for the text.
   for name in ("size", "IS", "paper: hardware, hours"):
@@ -67,8 +66,8 @@ def paper_table_7() -> str:
       row.fid,
       row.inception_score,
       f"`{paper_rows.train_command(row)}`" if row.config else "-",
-      paper_rows.cost(row),
-      NOT_RUN if row.config else "quoted",
+      paper_costs.cost(row),
+      paper_results.fid(row) if row.config else "quoted",
     )
     for row in paper_rows.of_table(7)
   ]
@@ -93,7 +92,7 @@ def paper_table_9() -> str:
       row.fid,
       row.inception_score,
       f"`{paper_rows.evaluate_command(row)}`",
-      NOT_RUN,
+      paper_results.fid(row),
     )
     for row in paper_rows.of_table(9)
   ]

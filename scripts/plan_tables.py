@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables of docs/plans.md, from experiments/results/plans.jsonl."""
 
+from scripts import paper_costs
 from scripts import results
 
 GIB = 2**30
 
-# Steps/s that arXiv 2301.11093 (appendix B) reports, on its own hardware.
+# The paper's steps/s, by what a plan is of.
 PAPER_SPEED = {
-  ("configs/imagenet.py:128,uvit", "v4:4x4x8"): 1.5,
-  ("configs/imagenet.py:256,uvit", "v4:4x4x8"): 1.5,
-  ("configs/imagenet.py:512,uvit", "v4:4x4x8"): 1.5,
-  ("configs/imagenet.py:256,unet", "v2:8x8"): 1.15,
+  (f"configs/imagenet.py:{size},{network}", s.topology): s.steps_per_second
+  for (size, network), s in paper_costs.SPEEDS.items()
 }
 
 

@@ -1,18 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makers of the README's tables, and of those of the losses."""
 
+from scripts import paper_results
+from scripts import paper_rows
 from scripts import results
-
-# Unguided FID train/eval of arXiv 2301.11093, tables 6 and 7.
-PAPER_FID = (
-  ("U-ViT 2B, 128 x 128", "configs/imagenet.py:128,uvit", "1.94 / 3.23"),
-  ("U-ViT 2B, 256 x 256", "configs/imagenet.py:256,uvit", "2.77 / 3.75"),
-  ("U-ViT 2B, 512 x 512", "configs/imagenet.py:512,uvit", "3.54 / 4.53"),
-  ("U-Net, 128 x 128", "configs/imagenet.py:128,unet", "2.26 / 2.88"),
-  ("U-Net, 256 x 256", "configs/imagenet.py:256,unet", "3.76 / 3.71"),
-  ("U-Net, 512 x 512", "configs/imagenet.py:512,unet", "4.30 / 4.28"),
-  ("U-Net, 1024 x 1024", "configs/imagenet.py:1024,unet", "6.06 / -"),
-)
 
 
 def digits() -> str:
@@ -58,9 +49,15 @@ def digits() -> str:
 
 def imagenet() -> str:
   """The paper's rows, with the command of each."""
+  network = {"uvit": "U-ViT 2B", "unet": "U-Net"}
   rows = [
-    (row, f"`--config={config}`", fid, "not yet run")
-    for row, config, fid in PAPER_FID
+    (
+      f"{network[row.config.rpartition(',')[2]]}, {row.size} x {row.size}",
+      f"`--config={row.config}`",
+      row.fid,
+      paper_results.fid(row),
+    )
+    for row in paper_rows.HEADLINES
   ]
   header = ("ImageNet", "config", "paper: FID train / eval", "ours")
   return results.markdown(header, rows)

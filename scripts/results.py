@@ -4,6 +4,8 @@
 import json
 import pathlib
 
+from experiments import workdir
+
 FOLDER = pathlib.Path(__file__).parent.parent / "experiments" / "results"
 
 
@@ -19,6 +21,26 @@ def newest(name: str, **match) -> dict | None:
   """The last record whose fields equal `match`."""
   found = [r for r in lines(name) if match.items() <= r.items()]
   return found[-1] if found else None
+
+
+def is_of(record: dict, config: dict, *, apart: tuple[str, ...] = ()) -> bool:
+  """Whether a record is of a run of this config, and of its sampler.
+
+  Args:
+    record: with the config that was run, as `evaluate` writes it.
+    config: as plain JSON. What may change within a run, total_steps for one,
+      is not compared.
+    apart: dotted keys that need not agree either, such as "train.seed".
+  """
+  if record["config"]["sample"] != config["sample"]:
+    return False
+  found = workdir.differences(
+    workdir.immutable(record["config"]),
+    workdir.immutable(config),
+    there="",
+    here="",
+  )
+  return all(text.partition(" ")[0] in apart for text in found)
 
 
 def where(environment: dict) -> str:

@@ -45,15 +45,44 @@ def macs_by_scope(fn, *args) -> dict[str, int]:
   return {scope: macs for scope, macs in counts.items() if macs}
 
 
+def one_image(image_shape: tuple[int, int, int]):
+  """Shapes of (z, logsnr, labels) for one image of (H, W, C)."""
+  return (
+    jax.ShapeDtypeStruct((1, *image_shape), jnp.float32),
+    jax.ShapeDtypeStruct((1,), jnp.float32),
+    jax.ShapeDtypeStruct((1,), jnp.int32),
+  )
+
+
 def _forward(network, image_shape):
   """Shapes of the variables, and multiply-adds by scope, for one image."""
-  z = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  logsnr = jax.ShapeDtypeStruct((1,), jnp.float32)
-  labels = jax.ShapeDtypeStruct((1,), jnp.int32)
+  inputs = one_image(image_shape)
   variables = jax.eval_shape(
-    lambda *args: network.init(jax.random.key(0), *args), z, logsnr, labels
+    lambda *args: network.init(jax.random.key(0), *args), *inputs
   )
-  return variables, macs_by_scope(network.apply, variables, z, logsnr, labels)
+  return variables, macs_by_scope(network.apply, variables, *inputs)
+
+
+def by_part(network, image_shape) -> dict[str, tuple[int, int]]:
+  """{part: (parameters, multiply-adds)} of a network, for one image.
+
+  Args:
+    network: a module called as network(z, logsnr, labels).
+    image_shape: (H, W, C) of one image.
+  """
+  variables, scopes = _forward(network, image_shape)
+  params = {
+    part: num_params(tree) for part, tree in variables["params"].items()
+  }
+  macs = collections.Counter()
+  for scope, count in scopes.items():
+    # "/SimpleUViT/down_0_1/Conv_0" belongs to the part down_0_1.
+    macs[scope.split("/")[2]] += count
+  # A part may have one without the other.
+  return {
+    part: (params.get(part, 0), macs[part])
+    for part in dict.fromkeys((*params, *macs))
+  }
 
 
 def train_flops(network, image_shape: tuple[int, int, int]) -> int:
@@ -80,16 +109,9 @@ def size_table(network, image_shape: tuple[int, int, int]) -> str:
   Returns:
     Lines of text: a part, its parameters, its MACs for one image; the total.
   """
-  variables, scopes = _forward(network, image_shape)
-  params = {
-    part: num_params(tree) for part, tree in variables["params"].items()
-  }
-  macs = collections.Counter()
-  for scope, count in scopes.items():
-    # "/SimpleUViT/down_0_1/Conv_0" belongs to the part down_0_1.
-    macs[scope.split("/")[2]] += count
-  rows = [(part, params[part], macs[part]) for part in params]
-  rows.append(("total", sum(params.values()), sum(macs.values())))
+  parts = by_part(network, image_shape)
+  rows = [(part, *counts) for part, counts in parts.items()]
+  rows.append(("total", *map(sum, zip(*parts.values(), strict=True))))
   lines = [f"{'part':<24}{'parameters':>16}{'MACs / image':>20}"]
   lines += [f"{part:<24}{p:>16,}{m:>20,}" for part, p, m in rows]
   return "\n".join(lines)

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's rows: numbers that agree, configs that differ as the paper says,
-and what the docs have of them.
-"""
+"""The paper's rows: numbers that agree, configs that differ as it says."""
 
+import math
 import re
 
 import pytest
-import real_runs
 
 from configs import imagenet_ablations
+from experiments import chips
 from experiments import workdir as workdir_lib
+from scripts import paper_costs
 from scripts import paper_rows
-from scripts import readme_tables
 
 OURS = [row for row in paper_rows.ROWS if row.config]
 
@@ -46,10 +45,21 @@ def test_numbers_that_the_paper_has_twice():
   shifted = find(2, 128, name="shift 64").fid
   assert find(3, 128, name="from 16 down").fid == shifted
   assert find(4, 128, name="12 + 13 blocks").fid == shifted
-  for _, config, fid in readme_tables.PAPER_FID:  # the README's
-    assert fid in {row.fid for row in OURS if row.config == config} or (
-      fid == find(6, 1024, name="multiscale").fid
-    )
+
+
+def test_headlines_are_the_best_of_a_network_and_size():
+  configs = [row.config.partition(":")[2] for row in paper_rows.HEADLINES]
+  assert configs == [
+    *("128,uvit", "256,uvit", "512,uvit"),
+    *("128,unet", "256,unet", "512,unet", "1024,unet"),
+  ]
+  for row in paper_rows.HEADLINES[:-1]:
+    assert row == find(7, row.size, config=row.config)
+  last, of_table_6 = paper_rows.HEADLINES[-1], find(6, 1024, name="multiscale")
+  assert last.fid == of_table_6.fid == "6.06 / -"
+  assert paper_rows.load(last).to_json() == (
+    paper_rows.load(of_table_6).to_json()
+  )
 
 
 # Columns of tables 2 to 6 and 9 with ours in them, of arXiv 2301.11093.
@@ -163,42 +173,14 @@ def test_unknown_row():
 
 # appendix B: 500 k steps at 1.5 a second, 2 M at 1.15; else not known.
 def test_hours_where_they_are_known():
-  costs = {(row.size, row.config): paper_rows.cost(row) for row in OURS}
+  costs = {(row.size, row.config): paper_costs.cost(row) for row in OURS}
   assert costs[512, "configs/imagenet.py:512,uvit"] == "128 TPUv4, 93 h"
   assert costs[256, "configs/imagenet.py:256,unet"] == "64 TPUv2, 483 h"
   assert costs[512, "configs/imagenet.py:512,unet"] == "-"
 
 
-def test_every_row_is_in_the_docs_with_its_command():
-  text = (real_runs.ROOT / "docs" / "paper.md").read_text()
-  for row in paper_rows.ROWS:
-    (line,) = (
-      line
-      for line in table_of(text, f"paper_table_{row.table}")
-      if cells(line, row) and f"| {row.fid} |" in line
-    )
-    if row.config is None:
-      assert line.endswith("| - | - | quoted |")
-      continue
-    command = (
-      paper_rows.train_command(row)
-      if row.guidance_scale is None
-      else paper_rows.evaluate_command(row)
-    )
-    assert f"`{command}`" in line
-    assert line.endswith("| not yet run |")
-
-
-def table_of(text, name):
-  return (
-    text.partition(f"<!-- table:{name} -->")[2]
-    .partition("<!--")[0]
-    .splitlines()
-  )
-
-
-def cells(line, row):
-  """Whether a line is of the row's name, and of its size if it has one."""
-  values = {cell.strip(" *") for cell in line.split("|")}
-  sizes = values & {"128", "256", "512", "1024"}
-  return row.name in values and sizes <= {str(row.size)}
+def test_slices_have_as_many_chips_as_the_paper():
+  for speed in paper_costs.SPEEDS.values():
+    slice_ = chips.parse_topology(speed.topology)
+    number = math.prod(slice_.shape)
+    assert speed.hardware == f"{number} TPU{slice_.chip.name}"

@@ -5,7 +5,6 @@ import collections
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from simple_diffusion import sizes
 
@@ -30,37 +29,19 @@ class Level(NamedTuple):
   macs: int
 
 
-def _parts(network, image_shape):
-  """{part: (shape of its output, parameters, multiply-adds)} of one image."""
-  inputs = (
-    jax.ShapeDtypeStruct((1, *image_shape), jnp.float32),
-    jax.ShapeDtypeStruct((1,), jnp.float32),
-    jax.ShapeDtypeStruct((1,), jnp.int32),
-  )
+def _output_shapes(network, image_shape):
+  """{part: shape of its output} for one image."""
 
-  def init(*inputs):
+  def intermediates(*inputs):
     return network.init_with_output(
       jax.random.key(0),
       *inputs,
       mutable=True,
       capture_intermediates=lambda module, _: len(module.path) == 1,
-    )[1]
+    )[1]["intermediates"]
 
-  shapes = jax.eval_shape(init, *inputs)
-  params = {"params": shapes["params"]}
-  macs = collections.Counter()
-  for scope, count in sizes.macs_by_scope(
-    network.apply, params, *inputs
-  ).items():
-    macs[scope.split("/")[2]] += count
-  return {
-    name: (
-      shapes["intermediates"][name]["__call__"][0].shape,
-      sizes.num_params(part),
-      macs[name],
-    )
-    for name, part in shapes["params"].items()
-  }
+  shapes = jax.eval_shape(intermediates, *sizes.one_image(image_shape))
+  return {part: shapes[part]["__call__"][0].shape for part in shapes}
 
 
 def of(network, image_shape) -> tuple[list[Level], int, int]:
@@ -73,12 +54,13 @@ def of(network, image_shape) -> tuple[list[Level], int, int]:
     The levels from the highest resolution down, the network's parameters and
     its multiply-adds.
   """
-  parts = _parts(network, image_shape)
-  top = parts["stem"][0][1]
+  parts = sizes.by_part(network, image_shape)
+  outputs = _output_shapes(network, image_shape)
+  top = outputs["stem"][1]
   names = collections.defaultdict(list)
-  for name, (shape, _, _) in parts.items():
+  for name in parts:
     if name != "conditioning":
-      names[top if name == "head" else shape[1]].append(name)
+      names[top if name == "head" else outputs[name][1]].append(name)
   levels = []
   for resolution in sorted(names, reverse=True):
     here = names[resolution]
@@ -88,16 +70,16 @@ def of(network, image_shape) -> tuple[list[Level], int, int]:
       if name.startswith(("down", "up", "middle"))
       and not name.endswith("attention")
     )
-    outputs = [n for n in here if n.startswith(("down", "transformer"))]
+    last = [n for n in here if n.startswith(("down", "transformer"))][-1]
     levels.append(
       Level(
         resolution=resolution,
-        channels=parts[outputs[-1]][0][-1],
+        channels=outputs[last][-1],
         blocks=dict(blocks),
         attention=any(name.endswith("attention") for name in here),
-        params=sum(parts[name][1] for name in here),
-        macs=sum(parts[name][2] for name in here),
+        params=sum(parts[name][0] for name in here),
+        macs=sum(parts[name][1] for name in here),
       )
     )
-  _, params, macs = zip(*parts.values(), strict=True)
+  params, macs = zip(*parts.values(), strict=True)
   return levels, sum(params), sum(macs)

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our FID of the paper's rows, from what `experiments.evaluate` measured."""
+
+from experiments import workdir
+from scripts import paper_rows
+from scripts import results
+from simple_diffusion.features import inception
+
+
+def record_of(row: paper_rows.Row) -> dict | None:
+  """The newest record of the row's FID, of any seed.
+
+  It is of the row's config, steps, sampler and guidance, in features of FID's
+  network, against the split that the config holds out.
+  """
+  config = paper_rows.load(row)
+  if row.guidance_scale is not None:
+    config.sample.guidance_scale = row.guidance_scale
+  config = workdir.as_json(config)
+  found = [
+    record
+    for record in results.lines(config["data"]["name"])
+    if "samples" in record
+    and record["samples"]["features"]["name"] in inception.PROTOCOLS
+    # Not the config's: a longer run passes by the row's checkpoint.
+    and record["checkpoint_step"] == config["train"]["total_steps"]
+    and record["held_out_split"] == config["data"]["eval_split"]
+    and results.is_of(record, config, apart=("train.seed",))
+  ]
+  return found[-1] if found else None
+
+
+def fid(row: paper_rows.Row) -> str:
+  """FID train / eval with the number of samples, or "not yet run"."""
+  record = record_of(row)
+  if record is None:
+    return "not yet run"
+  s = record["samples"]
+  # 50,000 samples and this network are the paper's protocol; fewer have a
+  # larger FID, and the other network's resize another one.
+  return (
+    f"{s['train']['frechet']:.2f} / {s['held_out']['frechet']:.2f}, "
+    f"{s['num_samples']:,} samples, {s['features']['name']}"
+  )

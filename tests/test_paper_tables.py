@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every row of the paper is in its table, with our FID where there is one."""
+
+import json
+
+import pytest
+
+from experiments import workdir
+from scripts import paper_results
+from scripts import paper_rows
+from scripts import paper_tables
+from scripts import readme_tables
+from scripts import results as results_lib
+
+MAKERS = {make.__name__: make for make in paper_tables.MAKERS}
+
+
+def row_of(table, config, **match):
+  """The one row of a table with this config."""
+  (row,) = (
+    row
+    for row in paper_rows.of_table(table)
+    if row.config == config
+    and all(getattr(row, k) == v for k, v in match.items())
+  )
+  return row
+
+
+def record(row, overrides=None, *, frechet=(1.234, 5.678), **changes):
+  """A line as evaluate would write it; the numbers alone are made up.
+
+  Args:
+    row: whose config it is of.
+    overrides: of the config, by dotted key.
+    frechet: to training and held-out images.
+    **changes: of the record.
+  """
+  config = paper_rows.load(row)
+  config.sample.guidance_scale = row.guidance_scale or 1.0
+  steps = config.train.total_steps
+  with config.unlocked(), config.ignore_type():
+    config.update_from_flattened_dict(overrides or {})
+  return {
+    "config": workdir.as_json(config),
+    "checkpoint_step": steps,
+    "held_out_split": "validation",
+    "samples": {
+      "num_samples": 50_000,
+      "features": {"name": "inception_fid"},
+      "train": {"frechet": frechet[0]},
+      "held_out": {"frechet": frechet[1]},
+    },
+  } | changes
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+  monkeypatch.setattr(results_lib, "FOLDER", tmp_path)
+
+  def write(*records):
+    lines = "".join(json.dumps(r) + "\n" for r in records)
+    (tmp_path / "imagenet2012.jsonl").write_text(lines)
+
+  return write
+
+
+ROW = row_of(2, "configs/imagenet_ablations.py:2,256,shift64")
+MEASURED = "1.23 / 5.68, 50,000 samples, inception_fid"
+
+
+def samples(**changes):
+  return {"samples": record(ROW)["samples"] | changes}
+
+
+# What a run may be that is nearly the row's.
+@pytest.mark.parametrize(
+  "overrides, changes",
+  [
+    ({"optim.lr": 1e-4}, {}),
+    ({"schedule.ref_at_data": 32.0}, {}),
+    ({"model.num_classes": 0}, {}),
+    ({"sample.num_steps": 256}, {}),
+    ({"sample.guidance_scale": 1.1}, {}),
+    ({}, {"checkpoint_step": 1_000_000}),
+    ({}, {"held_out_split": "train"}),
+    ({}, samples(features={"name": "mobilenet_v2"})),
+  ],
+)
+def test_almost_is_not_the_row(results, overrides, changes):
+  other = record(ROW, overrides, frechet=(9.0, 9.0))
+  results(other | changes)
+  assert paper_results.fid(ROW) == "not yet run"
+  # Nor does it hide what was measured before.
+  results(record(ROW), other | changes)
+  assert paper_results.fid(ROW) == MEASURED
+
+
+# What differs without being another measurement of the paper's row.
+@pytest.mark.parametrize(
+  "overrides",
+  [
+    {},
+    {"train.seed": 7},
+    {"train.total_steps": 3_000_000},  # goes on after the row's step
+    {"data.data_dir": "gs://bucket/tfds", "mesh.fsdp": 8, "eval.batch_size": 8},
+  ],
+)
+def test_the_row(results, overrides):
+  results(record(ROW, overrides), {"held_out_split": "validation"})
+  assert paper_results.fid(ROW) == MEASURED
+
+
+def test_the_newest_counts_and_says_its_protocol(results):
+  few = samples(
+    num_samples=5_000,
+    features={"name": "inception_pytorch_fid"},
+    train={"frechet": 10.0},
+    held_out={"frechet": 11.0},
+  )
+  results(record(ROW), record(ROW) | few)
+  assert paper_results.fid(ROW) == (
+    "10.00 / 11.00, 5,000 samples, inception_pytorch_fid"
+  )
+
+
+def test_a_config_has_a_row_for_each_guidance(results):
+  config = "configs/imagenet.py:128,uvit"
+  results(record(row_of(9, config, guidance_scale=1.05)))
+  for row in paper_rows.of_table(9):
+    measured = row.config == config and row.guidance_scale == 1.05
+    assert (paper_results.fid(row) == MEASURED) == measured
+  assert MEASURED not in readme_tables.imagenet()  # unguided
+  results(record(row_of(7, config)))
+  (line,) = (
+    line for line in readme_tables.imagenet().splitlines() if MEASURED in line
+  )
+  assert line.startswith(f"| U-ViT 2B, 128 x 128 | `--config={config}` |")
+  unguided = row_of(9, config, guidance_scale=1.0)
+  assert paper_results.fid(unguided) == MEASURED
+
+
+def test_steps_tell_table_3_from_table_4(results):
+  short = row_of(3, "configs/imagenet_ablations.py:3,16")
+  whole = row_of(4, "configs/imagenet_ablations.py:4,12")
+  results(record(short))
+  assert paper_results.fid(short) == MEASURED
+  assert paper_results.fid(whole) == "not yet run"
+  # The longer run's checkpoint of 700,000 steps is that of the shorter.
+  results(record(whole, checkpoint_step=700_000))
+  assert paper_results.fid(short) == MEASURED
+
+
+def lines_of(table):
+  """Its lines as {column: cell}."""
+  header, _, *lines = (
+    [cell.strip(" *") for cell in line.strip("|").split("|")]
+    for line in table.splitlines()
+  )
+  return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def test_every_row_has_its_numbers_and_command(results):
+  results(record(ROW))
+  tables = {n: MAKERS[f"paper_table_{n}"]() for n in (2, 3, 4, 5, 6, 7, 9)}
+  tables = {n: lines_of(table) for n, table in tables.items()}
+  for row in paper_rows.ROWS:
+    name = {7: "system", 9: "scale"}.get(row.table, "row")
+    (line,) = (
+      line
+      for line in tables[row.table]
+      if line[name] == row.name
+      and line.get("size", str(row.size)) == str(row.size)
+    )
+    assert line["paper: FID train / eval"] == row.fid
+    if row.config is None:
+      assert line["train with"] == "-" and line["ours"] == "quoted"
+      continue
+    if row.guidance_scale is None:
+      command, column = paper_rows.train_command(row), "train with"
+    else:
+      command, column = paper_rows.evaluate_command(row), "measure with"
+    assert line[column] == f"`{command}`"
+    assert line["ours"] == (MEASURED if row == ROW else "not yet run")
