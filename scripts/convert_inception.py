@@ -7,12 +7,15 @@
 The .pth is on the release pages of mseitzer/pytorch-fid (fid_weights) and of
 toshas/torch-fidelity (v0.2.0, as weights-inception-2015-12-05-6726825d.pth).
 Only this program needs PyTorch. Nothing in the file is executed.
+
+Other weights do not give FID: nothing is written of a file whose SHA-256 is
+another. The .safetensors has the whole SHA-256 in its metadata, as
+`source_sha256`.
 """
 
 import hashlib
 import pathlib
 
-from absl import app
 from absl import flags
 import numpy as np
 import safetensors.numpy
@@ -28,15 +31,40 @@ _WEIGHTS = flags.DEFINE_string("weights", None, "File to write, .safetensors.")
 SHA256_STARTS = "6726825d"
 
 
+def checked_sha256(path: pathlib.Path) -> str:
+  """SHA-256 of a file that must be the .pth with the weights of FID.
+
+  Raises:
+    ValueError: if it is another file.
+  """
+  with open(path, "rb") as file:
+    found = hashlib.file_digest(file, "sha256").hexdigest()
+  if not found.startswith(SHA256_STARTS):
+    raise ValueError(
+      f"{path} does not have the weights that FID is defined by: its SHA-256 "
+      f"is {found[:8]}..., not {SHA256_STARTS}...; download "
+      f"pt_inception-2015-12-05-{SHA256_STARTS}.pth again"
+    )
+  return found
+
+
 def convert(
-  arrays: dict[str, np.ndarray], weights: pathlib.Path, *, source
+  arrays: dict[str, np.ndarray],
+  weights: pathlib.Path,
+  *,
+  source,
+  source_sha256: str,
 ) -> str:
   """Writes what the network needs of arrays; returns the file's hash.
 
   Raises:
     ValueError: if an array is missing, or of another shape.
   """
-  safetensors.numpy.save_file(inception.check(arrays, source), weights)
+  safetensors.numpy.save_file(
+    inception.check(arrays, source),
+    weights,
+    metadata={"source_sha256": source_sha256},
+  )
   return network.file_hash(weights)
 
 
@@ -53,20 +81,16 @@ def read_pth(path: pathlib.Path) -> dict[str, np.ndarray]:
 def main(_):
   source = pathlib.Path(_PTH.value)
   with cli.user_errors():
-    sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
+    sha256 = checked_sha256(source)
     found = convert(
-      read_pth(source), pathlib.Path(_WEIGHTS.value), source=source
+      read_pth(source),
+      pathlib.Path(_WEIGHTS.value),
+      source=source,
+      source_sha256=sha256,
     )
-  print(f"{_WEIGHTS.value}: weights {found}")
-  if sha256.startswith(SHA256_STARTS):
-    print(f"from the weights that FID is defined by ({SHA256_STARTS}...)")
-  else:
-    print(
-      f"from other weights than FID's: SHA-256 is {sha256[:8]}..., not "
-      f"{SHA256_STARTS}...; their distances are not FID"
-    )
+  print(f"{_WEIGHTS.value}: weights {found}, of {source} with SHA-256 {sha256}")
 
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["pth", "weights"])
-  app.run(main)
+  cli.run(main)

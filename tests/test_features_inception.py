@@ -7,6 +7,7 @@ weights and images of random_inception; scripts.check_metrics made it.
 
 import pathlib
 
+from absl.testing import flagsaver
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -34,9 +35,13 @@ def arrays(golden):
 def path(arrays, tmp_path_factory):
   path = tmp_path_factory.mktemp("weights") / "inception.safetensors"
   more = {"Conv2d_1a_3x3.bn.num_batches_tracked": np.int64(7).reshape(())}
-  written = convert_inception.convert(arrays | more, path, source="random")
+  written = convert_inception.convert(
+    arrays | more, path, source="random", source_sha256="0123"
+  )
   assert set(safetensors.numpy.load_file(path)) == set(inception.shapes())
   assert written == features.network.file_hash(path)
+  with safetensors.safe_open(path, "numpy") as file:
+    assert file.metadata() == {"source_sha256": "0123"}
   return path
 
 
@@ -90,4 +95,22 @@ def test_weights_of_something_else(arrays, tmp_path):
   # ImageNet's own Inception-v3 has 1,000 logits.
   imagenet = arrays | {"fc.weight": arrays["fc.weight"][:1000]}
   with pytest.raises(ValueError, match=r"fc.weight is \(1000, 2048\), not"):
-    convert_inception.convert(imagenet, path, source="imagenet.pth")
+    convert_inception.convert(
+      imagenet, path, source="imagenet.pth", source_sha256="0123"
+    )
+
+
+def test_files_other_than_fids_are_not_converted(tmp_path, monkeypatch, capsys):
+  source, weights = tmp_path / "cut.pth", tmp_path / "inception.safetensors"
+  source.write_bytes(b"abc")
+  with flagsaver.as_parsed(pth=str(source), weights=str(weights)):
+    with pytest.raises(SystemExit) as exit_:
+      convert_inception.main([])
+  assert exit_.value.code == 2 and not weights.exists()
+  # SHA-256 of "abc" is an example of FIPS 180-2.
+  message = capsys.readouterr().err
+  assert "cut.pth" in message
+  assert "SHA-256 is ba7816bf..., not 6726825d...; download" in message
+  monkeypatch.setattr(convert_inception, "SHA256_STARTS", "ba7816bf")
+  whole = convert_inception.checked_sha256(source)
+  assert whole.endswith("f20015ad") and len(whole) == 64
