@@ -31,6 +31,8 @@ from experiments import records
 from experiments import workdir
 from scripts import narrow_networks
 from scripts import step_measures
+from simple_diffusion import build
+from simple_diffusion import sizes
 
 # The rows, and the one that the paper gives as 100 %.
 ROWS = {
@@ -52,6 +54,17 @@ _STEPS = flags.DEFINE_integer("steps", 1, "Training steps of a turn.", 1)
 _RESULTS = flags.DEFINE_string(
   "results", "experiments/results/paper_speed.jsonl", "File to append to."
 )
+
+
+def full_size(config) -> dict[str, int]:
+  """Parameters, and FLOPs of training on an image, of the paper's network."""
+  network = build.make_network(config.model)
+  image_shape = build.image_shape(config)
+  parts = sizes.by_part(network, image_shape)
+  return {
+    "parameters": sum(params for params, _ in parts.values()),
+    "train_flops": sizes.train_flops(network, image_shape),
+  }
 
 
 def main(_):
@@ -76,12 +89,12 @@ def main(_):
     seconds, _ = step_measures.measure(
       sides, rounds=_ROUNDS.value, steps=_STEPS.value
     )
-  speeds = narrow_networks.relative_speeds(seconds, baseline)
+  speeds = step_measures.relative_speeds(seconds, baseline)
   rows = {}
   for i, name in enumerate(names):
     measured = step_measures.describe(sides[i], seconds[i])
     rows[name] = {
-      "full_size": narrow_networks.full_size(configs[i]),
+      "full_size": full_size(configs[i]),
       "measured": {
         "compiled_flops": sides[i].step.cost_analysis()["flops"],
         "relative_speed": float(speeds[i]),

@@ -129,6 +129,11 @@ def measure(sides, *, rounds: int, steps: int) -> tuple[np.ndarray, list]:
   return seconds[:, 1:], states
 
 
+def relative_speeds(seconds: np.ndarray, baseline: int) -> np.ndarray:
+  """Medians [sides] of the baseline's time over each side's, from `measure`."""
+  return np.median(seconds[baseline] / seconds, axis=1)
+
+
 def measure_update(side: Side, state, *, rounds: int, steps: int) -> dict:
   """Optimizer, clipping and EMA, compiled and timed alone."""
   shapes = side.programs.state

@@ -114,7 +114,7 @@ def test_recorded_gains_are_at_most_the_square():
 def test_relative_speeds_are_of_neighbours_in_time():
   # The machine is three times slower in the second round, for all.
   seconds = np.array([[1.0, 3.0, 1.0], [2.0, 6.0, 2.5], [0.5, 1.5, 0.5]])
-  found = narrow_networks.relative_speeds(seconds, 0)
+  found = step_measures.relative_speeds(seconds, 0)
   np.testing.assert_allclose(found, [1.0, 0.5, 2.0])
 
 
