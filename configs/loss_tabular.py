@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Linear models of tables: EXACT and TaiLr against their competitors.
+
+  python -m experiments.loss_studies.compare \
+    --config=configs/loss_tabular.py:letter --data_dir=data/tabular
+
+The argument is a data set: iris, wine, breast_cancer, digits (of scikit-learn)
+or satimage, page_blocks, letter, adult (files in --data_dir); with ",tiny", as
+in iris,tiny, the same program with little to do, for tests.
+
+The claim of EXACT (arXiv 2205.09615): better accuracy of linear models than
+cross-entropy, hinge and sigmoid. Every method has 12 points.
+Hardware: 2 CPU cores. Time: see docs/losses/exact.md. Expected: its table,
+generated from experiments/results/loss_tabular.jsonl.
+"""
+
+import ml_collections
+
+DATA = (
+  "iris",
+  "wine",
+  "breast_cancer",
+  "digits",
+  "satimage",
+  "page_blocks",
+  "letter",
+  "adult",
+)
+SEEDS = (0, 1, 2, 3, 4)
+
+LR = (0.003, 0.01, 0.03, 0.1)
+WEIGHT_DECAY = (0.0, 0.1, 1.0)
+
+
+def get_config(arg="digits"):
+  name, _, variant = arg.partition(",")
+  if name not in DATA or variant not in ("", "tiny"):
+    raise ValueError(
+      f"configs/loss_tabular.py:{arg}: the argument is <{'|'.join(DATA)}>, or "
+      "with ,tiny after it, such as configs/loss_tabular.py:digits"
+    )
+  config = ml_collections.ConfigDict()
+  config.study = "loss_tabular"
+  config.data = dict(
+    kind="tabular",
+    name=name,
+    max_examples=ml_collections.config_dict.placeholder(int),
+  )
+  config.network = dict(name="mlp", widths=())
+  large = name in DATA[4:]
+  config.train = dict(
+    num_steps=1_000 if large else 600, batch_size=128 if large else 64
+  )
+  config.seeds = SEEDS
+  config.at_once = True
+  config.measures = ("accuracy",)
+  config.metric = "accuracy"  # of validation: chooses the hyper-parameters
+  plain = dict(lr=LR, weight_decay=WEIGHT_DECAY)
+  exact = dict(margin=(0.5, 5.0), final_sigma=(0.01, 0.3))
+  config.methods = dict(
+    cross_entropy=plain,
+    hinge=plain,
+    sigmoid=plain,
+    smooth_accuracy=plain,
+    tailr=dict(lr=(0.01, 0.1), weight_decay=(0.0, 0.1), gamma=(0.1, 0.5, 0.9)),
+    # Its authors' step is as long as the learning rate. Standardised logits
+    # have no scale, so decay has nothing to do.
+    exact=dict(lr=(0.01, 0.1, 1.0), **exact),
+    exact_adam=dict(lr=(0.003, 0.01, 0.03), **exact),
+  )
+  if variant:
+    config.train.num_steps = 20
+    config.seeds = (0, 1)
+    config.data.max_examples = 100
+    config.methods = dict(
+      cross_entropy=dict(lr=(0.03, 0.1)),
+      exact=dict(lr=(0.1,), margin=(1.0, 5.0), final_sigma=(0.1,)),
+    )
+  return config

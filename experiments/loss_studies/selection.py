@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From trials to a comparison: hyper-parameters by validation, then the test.
+
+Of each method the point with the best mean validation metric over the seeds is
+chosen, and what is reported is the test metric of that point over the seeds.
+Nobody looks at the test examples before.
+"""
+
+import json
+import math
+import pathlib
+
+
+def key(record: dict) -> str:
+  """What a record is of: settings, method, point, seeds."""
+  names = ("settings", "method", "point", "seeds")
+  return json.dumps({name: record[name] for name in names}, sort_keys=True)
+
+
+def read(path: pathlib.Path) -> dict[str, dict]:
+  """The records of a file by key; a line that a kill cut in half is none."""
+  found = {}
+  if path.exists():
+    for line in path.read_text().splitlines():
+      try:
+        record = json.loads(line)
+      except json.JSONDecodeError:
+        continue
+      found[key(record)] = record
+  return found
+
+
+def is_finished(records: list[dict], budgets: dict[str, int]) -> bool:
+  """Whether every method has all its points."""
+  points = {
+    method: {key(r) for r in records if r["method"] == method}
+    for method in budgets
+  }
+  return all(len(points[m]) == budgets[m] for m in budgets)
+
+
+def best(records: list[dict], metric: str) -> dict:
+  """The record with the highest mean of a validation metric; first of ties."""
+  return max(records, key=lambda r: mean(r["validation"][metric]))
+
+
+def mean(values: list[float]) -> float:
+  return sum(values) / len(values)
+
+
+def standard_error(values: list[float]) -> float:
+  """Of the mean of at least two values."""
+  m, n = mean(values), len(values)
+  return math.sqrt(sum((v - m) ** 2 for v in values) / (n - 1) / n)
+
+
+def differences(record: dict, other: dict, metric: str) -> list[float]:
+  """Test metric minus that of another method, seed by seed."""
+  assert record["seeds"] == other["seeds"]
+  pairs = zip(record["test"][metric], other["test"][metric], strict=True)
+  return [a - b for a, b in pairs]
