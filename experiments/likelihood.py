@@ -25,6 +25,7 @@ from experiments import records
 from experiments import workdir as workdir_lib
 from simple_diffusion import build
 from simple_diffusion import data
+from simple_diffusion import greys
 from simple_diffusion import likelihood
 from simple_diffusion import sampler
 from simple_diffusion import sharding
@@ -69,17 +70,30 @@ _RESULTS = flags.DEFINE_string(
   "results", "experiments/results/likelihood.jsonl", "File to append to."
 )
 
+# Flags that mean nothing to anything else.
+ONLY_FOR = {
+  "samplers": ("method", "gamma", "guidance_scale", "guidance_interval"),
+  "--bound=vlb": ("num_samples", "spacing", "clip"),
+  "--bound=ode": ("num_probes", "dequantisation"),
+}
+
 # scikit-learn's digits have 0..16; all else that is read has 8 bits.
 NUM_LEVELS = {"digits": 17}
 
 
+def check_flags():
+  """Raises ValueError if a flag was given that means nothing here."""
+  bound = f"--bound={_BOUND.value}"
+  for what, names in ONLY_FOR.items():
+    for name in names:
+      if what != bound and flags.FLAGS[name].present:
+        raise ValueError(
+          f"--{name} is for {what}; leave it out of {bound}, which ignores it"
+        )
+
+
 def protocol_from_flags(config, schedule):
-  """What was measured how, in the words of the record."""
-  for name in ("method", "gamma", "guidance_scale", "guidance_interval"):
-    if flags.FLAGS[name].value is not None:
-      raise ValueError(
-        f"--{name} is for samplers; a likelihood has none, leave it out"
-      )
+  """What is measured how, in the words of the record."""
   num_levels = _NUM_LEVELS.value or NUM_LEVELS.get(config.data.name, 256)
   end = _LOGSNR_END.value
   if end is None:
@@ -93,16 +107,13 @@ def protocol_from_flags(config, schedule):
     "seed": flags.FLAGS.seed,
   }
   num_steps = flags.FLAGS.num_steps
-  spacing = flags.FLAGS.spacing or "logsnr"
   if _BOUND.value == "vlb":
     return protocol | {
       "num_steps": num_steps,  # None: continuous time
       "num_samples": _NUM_SAMPLES.value,
-      "spacing": spacing,
+      "spacing": flags.FLAGS.spacing or "logsnr",
       "clip": config.sample.clip if _CLIP.value is None else _CLIP.value,
     }
-  if spacing != "logsnr":
-    raise ValueError("--spacing=time is for vlb; ode has steps in log-SNR")
   return protocol | {
     "num_steps": num_steps or 32,
     "num_probes": _NUM_PROBES.value or None,  # None: the exact trace
@@ -173,7 +184,7 @@ def measure(config, programs, params, source, protocol):
     bits = bits_fn(
       params,
       sampler.keys_for(protocol["seed"], start + np.arange(batch_size)),
-      likelihood.on_grid(batch["image"], num_levels=protocol["num_levels"]),
+      greys.on_grid(batch["image"], num_levels=protocol["num_levels"]),
       labels,
     )
     parts.append(jax.device_get(bits))
@@ -196,6 +207,7 @@ def summary(bits):
 
 def main(_):
   with cli.user_errors():
+    check_flags()
     config, programs, params, step = generate.load()
     protocol = protocol_from_flags(config, build.make_schedule(config))
     split = _SPLIT.value or config.data.eval_split

@@ -46,11 +46,27 @@ def _parts(record) -> str:
   return " + ".join(f"{record[name]:.3f}" for name in names)
 
 
+def _measured_by(record) -> dict[str, str]:
+  """What else the number depends on."""
+  protocol, environment = record["protocol"], record["environment"]
+  return {
+    "greys": str(protocol["num_levels"]),
+    "step": f"{record['checkpoint_step']:,}",
+    "EMA": str(record["ema_decay"]),
+    "seed": str(protocol["seed"]),
+    "device": environment["devices"][0],
+    "commit": environment["git_sha"],
+  }
+
+
 def likelihood() -> str:
   """Bits per dimension by bound."""
   records = measurements()
   if not records:
     return "Not yet run."
+  by = [_measured_by(r) for r in records]
+  # A column that says the same of all rows is for the text.
+  shared = [name for name in by[0] if len({each[name] for each in by}) == 1]
   rows = [
     (
       f"{r['config']['data']['name']}, `{r['split']}`, {r['num_examples']:,}",
@@ -59,8 +75,9 @@ def likelihood() -> str:
       "yes" if r["protocol"]["conditional"] else "no",
       _with_error(r),
       _parts(r),
+      *(value for name, value in each.items() if name not in shared),
     )
-    for r in records
+    for r, each in zip(records, by, strict=True)
   ]
   header = (
     "images",
@@ -69,14 +86,10 @@ def likelihood() -> str:
     "class given",
     "bits/dim",
     "of it: prior + diffusion + reconstruction",
+    *(name for name in by[0] if name not in shared),
   )
-  table = results.markdown(header, rows)
-  last = records[-1]
-  environment = last["environment"]
-  levels = sorted({r["protocol"]["num_levels"] for r in records})
-  return (
-    f"{table}\n\nGreys: {', '.join(map(str, levels))}; ± is the standard error "
-    f"over images. Step {last['checkpoint_step']:,}, EMA {last['ema_decay']}, "
-    f"seed {last['protocol']['seed']}; {environment['devices'][0]}, commit "
-    f"{environment['git_sha']}."
-  )
+  text = "± is the standard error over images."
+  if shared:
+    each = ", ".join(f"{name} {by[0][name]}" for name in shared)
+    text += f" All rows: {each}."
+  return f"{results.markdown(header, rows)}\n\n{text}"

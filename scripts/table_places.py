@@ -56,3 +56,17 @@ def filled(text: str, makers, *, name: str) -> str:
       flags=re.DOTALL,
     )
   return text
+
+
+def stale(*, write: bool) -> list[str]:
+  """Files whose tables are not those of the results; `write` makes them so."""
+  found = []
+  for name, makers in PLACES:
+    path = ROOT / name
+    text = path.read_text()
+    new = filled(text, makers, name=name)
+    if new != text:
+      found.append(name)
+      if write:
+        path.write_text(new)
+  return found

@@ -19,22 +19,14 @@ _CHECK = flags.DEFINE_bool(
 
 
 def main(_):
-  stale = []
-  for name, makers in table_places.PLACES:
-    path = table_places.ROOT / name
-    text = path.read_text()
-    new = table_places.filled(text, makers, name=name)
-    if new == text:
-      continue
-    stale.append(name)
-    if not _CHECK.value:
-      path.write_text(new)
-      print(f"written: {path}")
+  stale = table_places.stale(write=not _CHECK.value)
   if _CHECK.value and stale:
     raise SystemExit(
       f"{', '.join(stale)}: not the tables of experiments/results; run "
       "python -m scripts.tables"
     )
+  for name in stale:
+    print(f"written: {name}")
 
 
 if __name__ == "__main__":

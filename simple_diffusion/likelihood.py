@@ -30,39 +30,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from simple_diffusion import greys
 from simple_diffusion import probability_flow
 from simple_diffusion import schedules
 from simple_diffusion import variational_bound
 
 DEQUANTISATIONS = ("uniform", "normal")
-
-
-def grey_width(num_levels: int) -> float:
-  """Delta, the distance of two of L greys that span [-1, 1]."""
-  if num_levels < 2:
-    raise ValueError(f"num_levels={num_levels} must be at least 2 greys")
-  return 2 / (num_levels - 1)
-
-
-def on_grid(x: np.ndarray, *, num_levels: int) -> np.ndarray:
-  """Moves images in [-1, 1] to the nearest of L equally spaced greys.
-
-  Raises:
-    ValueError: if one is further away than the rounding of 8 bits, 1/255: then
-      L greys are not what the images have.
-  """
-  width = grey_width(num_levels)
-  x = np.float64(x)
-  moved = np.round((x + 1) / width) * width - 1
-  farthest = np.abs(moved - x).max(initial=0)
-  if farthest > 1 / 255 + 1e-6:
-    raise ValueError(
-      f"num_levels={num_levels}, but a pixel is {farthest:.3f} away from the "
-      "nearest of so many greys; images of 8 bits have 256"
-    )
-  return np.float32(moved)
 
 
 def default_logsnr_end(num_levels: int) -> float:
@@ -71,7 +45,9 @@ def default_logsnr_end(num_levels: int) -> float:
   13.3 for 256 greys: there a public variational diffusion model ends (code:
   google-research/vdm). The same ratio for others: 7.76 for 17.
   """
-  return 13.3 - 2 * math.log(grey_width(num_levels) / grey_width(256))
+  return 13.3 - 2 * math.log(
+    greys.grey_width(num_levels) / greys.grey_width(256)
+  )
 
 
 def ending_at(
@@ -109,12 +85,12 @@ def reconstruction_bits(
   digits for its noise, is not needed.
 
   Args:
-    x: [B, ...] images on the grid of greys, see `on_grid`.
+    x: [B, ...] images on the grid of greys, see `greys.on_grid`.
     eps: [B, ...] the noise of z_0.
     schedule: its data end is where z_0 is.
     num_levels: L.
   """
-  width = grey_width(num_levels)
+  width = greys.grey_width(num_levels)
   w = width * jnp.exp(schedule.logsnr(0.0) / 2)
   level = jnp.round((x + 1) / width)
 
@@ -147,7 +123,7 @@ def variational_bits(
 
   Args:
     keys: [B] random keys.
-    x: [B, ...] images on the grid of greys, see `on_grid`.
+    x: [B, ...] images on the grid of greys, see `greys.on_grid`.
     cond: what the network sees beside.
     schedule: the log-SNR schedule, see `ending_at`.
     num_levels: L.
@@ -178,7 +154,7 @@ def dequantise(
   Raises:
     ValueError: if `dequantisation` is not one of `DEQUANTISATIONS`.
   """
-  width = grey_width(num_levels)
+  width = greys.grey_width(num_levels)
   match dequantisation:
     case "uniform":
 
@@ -216,7 +192,7 @@ def flow_bits(
 
   Args:
     keys: [B] random keys.
-    x: [B, ...] images on the grid of greys, see `on_grid`.
+    x: [B, ...] images on the grid of greys, see `greys.on_grid`.
     cond: what the network sees beside.
     schedule: where the flow begins and ends, see `ending_at`.
     num_levels: L.

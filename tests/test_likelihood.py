@@ -15,9 +15,7 @@ import pytest
 from scipy import special
 from scipy import stats
 
-from simple_diffusion import data
 from simple_diffusion import diffusion
-from simple_diffusion import images
 from simple_diffusion import likelihood
 from simple_diffusion import sampler
 from simple_diffusion import schedules
@@ -271,26 +269,6 @@ def test_probes():
     flow_bits(keys, batch_of(0.5, 4), num_probes=0, **options)
   with pytest.raises(ValueError, match="'u'; the options are uniform, normal"):
     flow_bits(keys, batch_of(0.5, 4), **(options | {"dequantisation": "u"}))
-
-
-def test_grid():
-  source = data.make_source(name="digits", split="test")
-  x = images.to_float(np.stack([example["image"] for example in source]))
-  moved = likelihood.on_grid(x, num_levels=17)
-  assert moved.dtype == np.float32 and len(np.unique(moved)) == 17
-  np.testing.assert_allclose(
-    np.unique(moved), np.linspace(-1, 1, 17), atol=1e-7
-  )
-  assert 0 < np.abs(moved - x).max() <= 1 / 255 + 1e-6
-  # All that 8 bits can say is on the grid of 256.
-  x = images.to_float(np.arange(256, dtype=np.uint8))
-  np.testing.assert_allclose(
-    likelihood.on_grid(x, num_levels=256), x, atol=1e-7
-  )
-  with pytest.raises(ValueError, match="num_levels=17.* of 8 bits have 256"):
-    likelihood.on_grid(x, num_levels=17)
-  with pytest.raises(ValueError, match="num_levels=1 "):
-    likelihood.on_grid(x, num_levels=1)
 
 
 def test_ends():

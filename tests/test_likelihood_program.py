@@ -9,8 +9,8 @@ import pytest
 import real_runs
 
 from simple_diffusion import data
+from simple_diffusion import greys
 from simple_diffusion import images
-from simple_diffusion import likelihood
 
 TINY = (
   *real_runs.TINY,
@@ -45,7 +45,64 @@ def start(workdir, results, *args):
 def held_out():
   source = data.make_source(name="digits", split="test")
   x = images.to_float(np.stack([source[i]["image"] for i in range(COUNT)]))
-  return np.float64(likelihood.on_grid(x, num_levels=17))
+  return np.float64(greys.on_grid(x, num_levels=17))
+
+
+PARSE = """
+import json, sys
+from absl import flags
+from configs import digits
+from experiments import likelihood
+from simple_diffusion import build
+config, found = digits.get_config(), []
+for line in json.loads(sys.argv[1]):
+  flags.FLAGS.unparse_flags()
+  flags.FLAGS(["likelihood", *line])
+  try:
+    likelihood.check_flags()
+    found.append(
+      likelihood.protocol_from_flags(config, build.make_schedule(config))
+    )
+  except ValueError as error:
+    found.append(str(error))
+print(json.dumps(found))
+"""
+
+
+def parsed(lines):
+  """The protocol, or the error, that each list of flags gives."""
+  child = real_runs.start_python(["-c", PARSE, json.dumps(lines)])
+  (out,) = finish([child])
+  return json.loads(out)
+
+
+def test_flags_of_the_other_bound_are_errors():
+  vlb = ("--num_samples=4", "--spacing=time", "--noclip")
+  ode = ("--num_probes=3", "--dequantisation=normal")
+  samplers = (
+    *("--method=ddim", "--gamma=0.2"),
+    *("--guidance_scale=2", "--guidance_interval=-3,5"),
+  )
+  wrong = [("ode", flag, "--bound=vlb") for flag in vlb]
+  wrong += [("vlb", flag, "--bound=ode") for flag in ode]
+  wrong += [(b, flag, "samplers") for b in ("vlb", "ode") for flag in samplers]
+  # Also with the value that is the default.
+  wrong += [("ode", "--num_samples=128", "--bound=vlb")]
+  wrong += [("ode", "--spacing=logsnr", "--bound=vlb")]
+  right = [["--bound=vlb", *vlb], ["--bound=ode", *ode], ["--bound=vlb"]]
+  found = parsed(
+    [[f"--bound={bound}", flag] for bound, flag, _ in wrong] + right
+  )
+  *errors, first, second, third = found
+  for (bound, flag, what), error in zip(wrong, errors, strict=True):
+    name = flag.replace("--noclip", "--clip").partition("=")[0]
+    assert error == (
+      f"{name} is for {what}; leave it out of --bound={bound}, which ignores it"
+    )
+  assert first["num_samples"] == 4 and first["spacing"] == "time"
+  assert not first["clip"] and third["clip"]
+  assert third["num_samples"] == 128 and third["spacing"] == "logsnr"
+  assert second["num_probes"] == 3 and second["dequantisation"] == "normal"
 
 
 @pytest.mark.slow

@@ -14,6 +14,25 @@ def test_committed_tables_are_current(name, makers):
   )
 
 
+def test_stale_tables_are_named_and_only_written_when_asked(
+  tmp_path, monkeypatch
+):
+  def answer():
+    return "| 42 |"
+
+  places = (("fresh.md", (answer,)), ("stale.md", (answer,)))
+  monkeypatch.setattr(table_places, "ROOT", tmp_path)
+  monkeypatch.setattr(table_places, "PLACES", places)
+  page = "<!-- table:answer -->\n| {} |\n<!-- /table:answer -->\n".format
+  (tmp_path / "fresh.md").write_text(page(42))
+  (tmp_path / "stale.md").write_text(page(41))
+  assert table_places.stale(write=False) == ["stale.md"]
+  assert (tmp_path / "stale.md").read_text() == page(41)
+  assert table_places.stale(write=True) == ["stale.md"]
+  assert (tmp_path / "stale.md").read_text() == page(42)
+  assert table_places.stale(write=False) == []
+
+
 def test_a_table_goes_between_its_marks():
   def answer():
     return r"| 42 \1 |"
