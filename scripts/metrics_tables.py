@@ -33,7 +33,8 @@ def metrics_distances() -> str:
         f"{frechet['reference']:.1f}",
       )
     )
-  header = ("flowers against", "kernel distance", "known", "Frechet", "known")
+  first = f"{record['images']} against"
+  header = (first, "kernel distance", "known", "Frechet", "known")
   return f"{results.markdown(header, rows)}\n\n{_protocol(record)}"
 
 
@@ -50,7 +51,8 @@ def metrics_copies() -> str:
     )
     for row in record["rows"]
   ]
-  header = ("flowers against the", "kernel distance", "Frechet distance")
+  first = f"{record['images']} against the"
+  header = (first, "kernel distance", "Frechet distance")
   return f"{results.markdown(header, rows)}\n\n{_protocol(record)}"
 
 

@@ -77,9 +77,10 @@ def test_table_of_distances(results):
     "Frechet distance to clothing", 99.96, 100.0, against="known", allowed=1
   )
   newest = [kernel | {"standard_error": 0.01}, frechet]
-  part = {"part": "distances", "weights": "0123"}
+  part = {"part": "distances", "images": "lilies", "weights": "0123"}
   results({**part, "rows": []}, {**part, "rows": newest})
   table = metrics_tables.metrics_distances()
+  assert table.startswith("| lilies against | kernel distance | known |")
   assert "| clothing | 1.2346 ± 0.0100 | 1.2 | 100.0 | 100.0 |" in table
   assert table.endswith(
     "1,500 images a side, weights 0123, jax 0.0; commit abc."
@@ -93,9 +94,11 @@ def test_table_of_copies(results):
     "standard_error": 0.0004,
     "frechet_distance": -1e-10,
   }
-  results({"part": "copies", "weights": "0123", "rows": [row]})
-  expected = "| same images as PNG | -0.0150 ± 0.0004 | 0.00 |"
-  assert expected in metrics_tables.metrics_copies()
+  part = {"part": "copies", "images": "lilies", "weights": "0123"}
+  results({**part, "rows": [row]})
+  table = metrics_tables.metrics_copies()
+  assert table.startswith("| lilies against the | kernel distance |")
+  assert "| same images as PNG | -0.0150 ± 0.0004 | 0.00 |" in table
 
 
 def test_table_of_what_pytorch_gives(results):
