@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Toys of the losses: small problems of which the answer is known.
+
+  python -m experiments.loss_studies.toys \
+    --config=configs/loss_toys.py:exact_3_points
+
+The argument is the name of a toy; with ",tiny" after it, as in
+exact_3_points,tiny, the same program with little to do, for tests.
+Hardware: one CPU core. Time: seconds to two minutes. Expected: the tables of
+docs/losses, generated from experiments/results/loss_toys.jsonl.
+"""
+
+import ml_collections
+
+SEEDS = (0, 1, 2, 3, 4)
+
+
+def exact_3_points(tiny):
+  """Section "toy" of EXACT, arXiv 2205.09615, and kexue.fm 10145."""
+  return dict(
+    scales=dict(
+      cross_entropy=(1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 100.0),
+      hinge=(1.0, 2.0, 4.0, 8.0),
+      exact=(1.0, 0.5, 0.3, 0.2, 0.15, 0.1, 0.05),
+      smooth_accuracy=(2.0, 4.0, 8.0, 10.0, 20.0),
+    ),
+    learned=dict(lr=0.01, num_steps=100 if tiny else 5_000, every=100),
+  )
+
+
+def exact_5_points(tiny):
+  """The second toy of EXACT (ivan-chai/exact); the model is not known."""
+  return dict(
+    lr=0.01,
+    sigma=100.0,  # at step 0
+    decay=0.99,  # of sigma at each step
+    num_steps=100 if tiny else 1_500,
+    num_starts=3 if tiny else 21,  # the first of them is 0
+    # Of the starts: about as wide as the points, and as is usual.
+    start_std=dict(threshold=3.0, linear=1.0, standardized=1.0),
+    seed=0,
+  )
+
+
+def tailr_mixture(tiny):
+  """The figure of TaiLr's README, arXiv 2302.13344."""
+  return dict(
+    width=0.05,  # of the tokens, which are intervals
+    gammas=(0.0, 1e-3)
+    if tiny
+    else (0.0, 1e-7, 1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 0.1, 1.0),
+  )
+
+
+def emo_synonyms(tiny):
+  """Ours: what kexue.fm 9797 says of EMO, where the answer is known."""
+  lrs = (0.003, 0.005, 0.01, 0.03, 0.1, 0.3)
+  any_gamma = tuple((lr, 0.0) for lr in lrs)  # only TaiLr has one
+  some = tuple((lr, gamma) for lr in (0.01, 0.03, 0.1) for gamma in (0.01, 0.1))
+  return dict(
+    num_groups=4 if tiny else 16,
+    num_synonyms=4,
+    num_contexts=5 if tiny else 100,
+    width=8 if tiny else 16,  # of the embedding
+    spread=0.3,  # of a group's embeddings around their centre of length 1
+    elsewhere=0.2,  # probability that any token comes
+    num_seen=4,  # tokens of each context to train on, and to validate with
+    head_scale=5.0,
+    models=("table",) if tiny else ("table", "head"),
+    # (lr, gamma): as many for each.
+    points=dict(tailr=some[:2], emo_mode1=any_gamma[:2])
+    if tiny
+    else dict(
+      mle=any_gamma, tailr=some, emo_mode1=any_gamma, emo_mode2=any_gamma
+    ),
+    num_steps=8 if tiny else 300,
+    every=2,
+    seeds=(0, 1) if tiny else SEEDS,
+  )
+
+
+def zlpr_imbalance(tiny):
+  """C = 1,000 classes of which 3 are true, arXiv 2208.02955 and kexue.fm 7359."""
+  return dict(
+    num_classes=20 if tiny else 1_000,
+    num_labels=3,
+    width=32,
+    popularity=0.5,  # standard deviation of the classes' biases
+    noise=0.1,
+    num_train=100 if tiny else 4_000,
+    num_valid=20 if tiny else 1_000,
+    num_test=20 if tiny else 1_000,
+    batch_size=32,
+    num_steps=5 if tiny else 600,
+    # All losses have the same points: these rates from each of these biases,
+    # of which the second is log(3 / 1,000), how often a class is true.
+    lrs=(0.1,) if tiny else (0.03, 0.1, 0.3, 1.0),
+    biases=(0.0, -5.8),
+    methods=("zlpr", "asymmetric")
+    if tiny
+    else ("zlpr", "binary_cross_entropy", "focal", "asymmetric"),
+    thresholds=tuple(0.5 * n for n in range(-12, 13)),
+    seeds=(0, 1) if tiny else SEEDS,
+  )
+
+
+def task_directions(tiny):
+  """Ours: two gradients in a plane, and random ones in more dimensions."""
+  return dict(
+    angles=(60.0, 120.0) if tiny else (30.0, 60.0, 90.0, 120.0, 150.0, 170.0),
+    length=2.0,  # of the second gradient; the first has 1
+    num_tasks=(2, 3) if tiny else (2, 3, 5),
+    dimensions=10,
+    num_draws=20 if tiny else 2_000,
+    seeds=(0, 1) if tiny else SEEDS,
+  )
+
+
+TOYS = (
+  exact_3_points,
+  exact_5_points,
+  tailr_mixture,
+  emo_synonyms,
+  zlpr_imbalance,
+  task_directions,
+)
+
+
+def get_config(arg=None):
+  names = [toy.__name__ for toy in TOYS]
+  name, comma, variant = (arg or "").partition(",")
+  if name not in names or (comma and variant != "tiny"):
+    raise ValueError(
+      f"configs/loss_toys.py:{arg or ''}: the argument is a toy among "
+      f"{', '.join(names)}, such as {names[0]} or {names[0]},tiny"
+    )
+  tiny = bool(comma)
+  settings = TOYS[names.index(name)](tiny)
+  return ml_collections.ConfigDict(dict(toy=name, tiny=tiny) | settings)
