@@ -80,7 +80,7 @@ def emo_synonyms(tiny):
 
 
 def zlpr_imbalance(tiny):
-  """C = 1,000 classes of which 3 are true, arXiv 2208.02955 and kexue.fm 7359."""
+  """3 labels of C = 1,000: the case for ZLPR, arXiv 2208.02955."""
   return dict(
     num_classes=20 if tiny else 1_000,
     num_labels=3,

@@ -36,7 +36,7 @@ def total_variation(mu: float, sigma: float) -> float:
 
 
 def tailr_fn(width: float):
-  """(mu, log sigma; gamma) -> TaiLr of the intervals, averaged over the data."""
+  """(mu, log sigma), gamma -> TaiLr of the intervals, a mean over the data."""
   x = np.arange(-5, 11, width)
   share = data(x) * width
 
