@@ -1,43 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dropout with a byte of randomness per entry."""
+"""Dropout whose randomness costs no memory traffic."""
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
 
-class Dropout(nn.Module):
-  """Keeps entries of [B, N, ...] with probability 1 - rate, divided by that.
+def mixed(x: jax.Array) -> jax.Array:
+  """A bijection of uint32 in which each bit depends on every other.
 
-  One random word decides on four entries, a byte each: with a word for each
-  (as in Flax) a good part of a large network's step on a TPU goes into random
-  numbers. So the rate is a multiple of 1/256, the nearest to what is asked for,
-  and the division is by that: 0.2 is 51/256 = 0.1992.
+  MurmurHash3's finaliser (Appleby, public domain).
+  """
+  x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+  x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+  return x ^ (x >> 16)
+
+
+def random_words(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """uint32 words of a shape [..., C], uniform, each from 64 bits of its row.
+
+  JAX's generator gives two words to a row of C entries, and hashing them with
+  the entry's number gives the entries. As words for all entries, its generator
+  is so long that XLA for GPUs does not fuse it: its output is written, and read
+  again, in several passes, forward and backward.
+  """
+  seeds = jax.random.bits(key, (2, *shape[:-1], 1), jnp.uint32)
+  # Of C entries: JAX would compute a whole iota once for a scan over blocks and
+  # have each block read it.
+  entry = jnp.arange(shape[-1], dtype=jnp.uint32)
+  entry = jnp.expand_dims(entry, tuple(range(len(shape) - 1)))
+  return mixed(mixed(entry ^ seeds[0]) + seeds[1])
+
+
+class Dropout(nn.Module):
+  """Keeps entries of [B, ..., C] with probability 1 - rate, divided by that.
 
   Raises:
-    ValueError: if the rate is not in [0, 1), or rounds to 1, or to 0.
+    ValueError: if the rate is not in [0, 1).
   """
 
   rate: float
 
   @nn.compact
   def __call__(self, h, train):
-    keep = round((1 - self.rate) * 256)
-    if not 0 < keep <= 256 or (keep == 256) != (self.rate == 0):
-      raise ValueError(
-        f"a dropout rate of {self.rate} is not possible; use 0, or 1/256 to "
-        "255/256"
-      )
+    if not 0 <= self.rate < 1:
+      raise ValueError(f"a dropout rate of {self.rate} must be in [0, 1)")
     if not train or not self.rate:
       return h
-    # One word for four rows or tokens a quarter of the way apart: splitting an
-    # outer axis moves nothing in memory, on TPU or GPU, and nothing is
-    # concatenated, so that all fuses with what is around it.
-    batch, rows, *inner = h.shape
-    shape = (batch, 1, -(-rows // 4), *inner)
-    words = jax.random.bits(self.make_rng("dropout"), shape, jnp.uint32)
-    shifts = jnp.arange(0, 32, 8, dtype=jnp.uint32)
-    shifts = jnp.expand_dims(shifts, [0, *range(2, len(shape))])
-    bytes_ = ((words >> shifts) & 255).reshape(batch, -1, *inner)
-    kept = jnp.where(bytes_[:, :rows] < keep, h * (256 / keep), 0)
-    return kept.astype(h.dtype)
+    words = random_words(self.make_rng("dropout"), h.shape)
+    kept = words >= jnp.uint32(self.rate * 2**32)
+    # A product, since the zeros of a selection would be an array, likewise.
+    scale = kept.astype(jnp.float32) / (1 - self.rate)
+    return (h * scale).astype(h.dtype)
