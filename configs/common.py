@@ -26,6 +26,7 @@ def get_config():
     crop="center",  # "center", "random" or "squash"
     random_flip=True,
     num_threads=4,  # that load batches
+    in_memory=False,  # decode a small training set once, at its start
   )
   config.schedule = dict(
     # Both at image_size: cosine. Equal: shifted. Different: interpolated; see

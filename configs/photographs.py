@@ -59,7 +59,11 @@ def get_config(arg="64,uvit"):
   size, study = _parse(arg)
   config = common.get_config()
   config.data.update(
-    name="folder", image_size=size, crop="squash", num_threads=2
+    name="folder",
+    image_size=size,
+    crop="squash",
+    num_threads=2,
+    in_memory=True,
   )
   shared = dict(
     emb_channels=256,

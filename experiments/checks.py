@@ -33,9 +33,9 @@ def check_values(config) -> None:
     section, _, name = key.partition(".")
     if config[section][name] < 1:
       raise ValueError(f"{key}={config[section][name]} must be at least 1")
-  if not 0 <= config.train.seed < 2**64:
+  if not 0 <= config.train.seed < 2**32:  # JAX's keys, without 64 bits
     raise ValueError(
-      f"train.seed={config.train.seed} must be within 0..2**64-1"
+      f"train.seed={config.train.seed} must be within 0..2**32-1"
     )
   if not 0 <= config.train.ema_decay < 1:
     raise ValueError(

@@ -83,6 +83,7 @@ def prepare(config, workdir):
   mesh = sharding.make_mesh(**config.mesh)
   checks.check_train(config, mesh.size)
   path = workdir_lib.check(workdir, config)
+  source = build.decoded_if_asked(config, source)
   rows = sharding.local_rows(sharding.by_example(mesh), config.train.batch_size)
   stream = build.make_stream(config, source, rows)
   programs = programs_lib.make_programs(config, mesh)
@@ -149,7 +150,7 @@ def train(config, workdir, stack):
   # -- State: new, or that of the newest checkpoint ---------------------------
   state, start_step = restore(manager, programs)
   if state is None:
-    state = programs.init()
+    state = programs.init(np.uint32(t.seed))
   else:
     say(f"resuming {path} from step {start_step}")
 

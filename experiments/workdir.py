@@ -18,6 +18,7 @@ import ml_collections
 MUTABLE = (
   "data.data_dir",
   "data.eval_split",
+  "data.in_memory",
   "data.num_threads",
   "eval",
   "mesh",

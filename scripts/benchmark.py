@@ -178,7 +178,7 @@ def main(_):
   step = jax.jit(build.make_train_step(config, network), donate_argnums=0)
 
   def new_state():
-    return build.init_state(config, network)
+    return build.init_state(config, network, seed=0)
 
   plain_network = PlainUViT(config.model.to_dict())
   example = (jnp.zeros((1, *shape)), jnp.zeros(1), jnp.zeros(1, jnp.int32))

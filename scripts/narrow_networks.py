@@ -36,7 +36,7 @@ def at_zero(side: step_measures.Side) -> step_measures.Side:
   Compiling the initialisation of every row would take longer than measuring.
   """
   zeros = jax.jit(
-    lambda: jax.tree.map(
+    lambda seed: jax.tree.map(
       lambda a: jnp.zeros(a.shape, a.dtype), side.programs.state
     )
   )

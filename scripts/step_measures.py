@@ -119,7 +119,7 @@ def window(step, state, inputs, num_steps) -> tuple[float, Any]:
 def measure(sides, *, rounds: int, steps: int) -> tuple[np.ndarray, list]:
   """Seconds per step [sides, rounds], in turns after a warm-up; the states."""
   with memory_errors(sides[0].config):
-    states = [side.programs.init() for side in sides]
+    states = [side.programs.init(jnp.uint32(0)) for side in sides]
     seconds = np.empty((len(sides), rounds + 1))
     for i in range(rounds + 1):
       for j, side in enumerate(sides):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from simple_diffusion import data
+from simple_diffusion import decoded
 from simple_diffusion import sampler
 from simple_diffusion import schedules
 from simple_diffusion import train
@@ -76,6 +77,19 @@ def make_update(config):
   )
 
 
+def decoded_if_asked(config, source):
+  """The source, in memory at the training size if data.in_memory says so."""
+  if not config.data.in_memory:
+    return source
+  return decoded.in_memory(
+    source,
+    image_size=config.data.image_size,
+    num_channels=config.data.num_channels,
+    crop=config.data.crop,
+    num_threads=config.data.num_threads,
+  )
+
+
 def make_stream(config, source, rows=None):
   """The training batches of a source, or those rows of each."""
   return data.make_stream(
@@ -109,7 +123,6 @@ def make_train_step(config, network):
     optimizer=make_optimizer(config.optim),
     objective_options=dict(config.objective),
     num_classes=config.model.num_classes,
-    seed=config.train.seed,
     max_grad_norm=config.optim.max_grad_norm,
     ema_decay=config.train.ema_decay,
     label_dropout=config.train.label_dropout,
@@ -118,10 +131,10 @@ def make_train_step(config, network):
   )
 
 
-def init_state(config, network) -> train.TrainState:
-  """The state of a config before its first step."""
+def init_state(config, network, seed) -> train.TrainState:
+  """The state of a config before its first step, from a uint32 seed."""
   return train.init_state(
-    seed=config.train.seed,
+    seed,
     network=network,
     optimizer=make_optimizer(config.optim),
     image_shape=image_shape(config),

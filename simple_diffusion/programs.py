@@ -23,7 +23,7 @@ class Programs(NamedTuple):
   Attributes:
     mesh: see `sharding.make_mesh`.
     network: the Flax module.
-    init: init() -> state.
+    init: init(seed uint32) -> state.
     train_step: train_step(state, batch) -> (state, metrics); the given state is
       donated: its memory becomes that of the new one.
     sample: sample(params, keys [B], labels [B]) -> images float32 [B, H, W, C]
@@ -52,10 +52,10 @@ def make_programs(config, mesh: jax.sharding.Mesh) -> Programs:
   network = build.make_network(config.model)
   whole, by_example = sharding.whole(mesh), sharding.by_example(mesh)
 
-  def init():
-    return build.init_state(config, network)
+  def init(seed):
+    return build.init_state(config, network, seed)
 
-  state = jax.eval_shape(init)
+  state = jax.eval_shape(init, jnp.uint32(0))
   shardings = sharding.state_shardings(mesh, state)
   batch_size = config.train.batch_size
   batch = {

@@ -4,9 +4,9 @@
   batch -> times, noise, dropped labels -> loss [B] -> gradient -> optimizer
         -> EMA
 
-All randomness is a function of (seed, step): a state needs no random key, and a
-resumed run draws what the uninterrupted one would have drawn, on any number of
-devices.
+All randomness is a function of the state's (seed, step): a resumed run draws
+what the uninterrupted one would have drawn, on any number of devices. The seed
+is data, not part of the program: runs that differ in it share a compilation.
 """
 
 from typing import Any
@@ -29,6 +29,7 @@ class TrainState(NamedTuple):
   """What training changes, and a checkpoint holds.
 
   Attributes:
+    seed: uint32, of all randomness of training; never changes.
     step: int32, the number of updates made.
     params: float32 tree of the network's parameters.
     ema_params: their exponential moving average.
@@ -37,6 +38,7 @@ class TrainState(NamedTuple):
       step, params and ema_params stay as they are.
   """
 
+  seed: jax.Array
   step: jax.Array
   params: Any
   ema_params: Any
@@ -45,13 +47,13 @@ class TrainState(NamedTuple):
 
 
 def init_state(
+  seed: jax.Array,
   *,
-  seed: int,
   network,
   optimizer: optax.GradientTransformation,
   image_shape: tuple[int, int, int],
 ) -> TrainState:
-  """The state before the first step."""
+  """The state before the first step, from a uint32 seed."""
   variables = network.init(
     jax.random.fold_in(jax.random.key(seed), 0),
     jnp.zeros((1, *image_shape)),
@@ -60,6 +62,7 @@ def init_state(
   )
   params = variables["params"]
   return TrainState(
+    seed=jnp.uint32(seed),
     step=jnp.int32(0),
     params=params,
     # A copy: a donated state must not hold one buffer twice.
@@ -105,6 +108,7 @@ def make_update(
       lambda ema, p: decay * ema + (1 - decay) * p, state.ema_params, params
     )
     state = TrainState(
+      seed=state.seed,
       step=state.step + 1 - halted,
       params=params,
       ema_params=ema_params,
@@ -123,7 +127,6 @@ def make_train_step(
   optimizer: optax.GradientTransformation,
   objective_options: dict,
   num_classes: int,
-  seed: int,
   max_grad_norm: float,
   ema_decay: float,
   label_dropout: float,
@@ -138,7 +141,6 @@ def make_train_step(
     optimizer: applied to the clipped gradient of the batch's mean loss.
     objective_options: keyword arguments of `objective.diffusion_loss`.
     num_classes: the label of "no class", which dropped labels become.
-    seed: of all randomness of training.
     max_grad_norm: what a longer gradient is scaled to.
     ema_decay: of the moving average of the parameters.
     label_dropout: probability of hiding an example's label, for guidance.
@@ -219,7 +221,7 @@ def make_train_step(
 
   def train_step(state, batch):
     x, labels = batch["image"], batch["label"]
-    rng = jax.random.fold_in(jax.random.key(seed), 1)
+    rng = jax.random.fold_in(jax.random.key(state.seed), 1)
     rng = jax.random.fold_in(rng, state.step)
     rng_time, rng_noise, rng_label, rng_dropout = jax.random.split(rng, 4)
     t = TIMES[times](rng_time, x.shape[0])

@@ -149,7 +149,7 @@ def load_state(workdir, step):
   """The state that a run's checkpoint has, on one device."""
   config = workdir_lib.load_config(str(workdir))
   network = build.make_network(config.model)
-  shapes = jax.eval_shape(lambda: build.init_state(config, network))
+  shapes = jax.eval_shape(lambda: build.init_state(config, network, seed=0))
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   with checkpoints.open_manager(workdir, keep=2) as manager:
     return checkpoints.restore(manager, step, sharding.laid_out(shapes, device))

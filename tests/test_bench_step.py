@@ -199,7 +199,7 @@ def update_program(sharding=None):
     # Too large for the memory of a TPU's core, where they would cost nothing.
     params = {"a": jnp.zeros((8192, 8192)), "b": jnp.zeros((8192, 4096))}
     opt_state = build.make_optimizer(config.optim).init(params)
-    return train.TrainState(0, params, params, opt_state, False)
+    return train.TrainState(0, 0, params, params, opt_state, False)
 
   shapes = jax.eval_shape(lambda: (init(), jnp.float32(0)))
   state, loss = jax.tree.map(

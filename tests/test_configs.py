@@ -82,7 +82,7 @@ def test_trains_and_samples(name):
 
   shape = build.image_shape(config)
   step_fn = build.make_train_step(config, network)
-  state = jax.eval_shape(lambda: build.init_state(config, network))
+  state = jax.eval_shape(lambda: build.init_state(config, network, seed=0))
   batch = {
     "image": jax.ShapeDtypeStruct((2, *shape), jnp.float32),
     "label": jax.ShapeDtypeStruct((2,), jnp.int32),

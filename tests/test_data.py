@@ -11,6 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from simple_diffusion import data
+from simple_diffusion import decoded
 from simple_diffusion import folder
 from simple_diffusion import images
 from simple_diffusion import sources
@@ -486,3 +487,28 @@ def test_eval_refuses_random_crop():
     data.make_eval_stream(
       list_source(5), batch_size=1, image_size=1, num_channels=1, crop="random"
     )
+
+
+@pytest.mark.parametrize("crop", ["center", "squash"])
+def test_in_memory_gives_the_same_batches(crop, folder_dir):
+  source = data.make_source(name="folder", split="train", data_dir=folder_dir)
+  options = dict(image_size=8, num_channels=3, crop=crop)
+  kept = decoded.in_memory(source, num_threads=2, **options)
+  assert (kept.num_classes, len(kept)) == (source.num_classes, len(source))
+  streams = [
+    data.make_stream(s, seed=3, batch_size=5, random_flip=True, **options)
+    for s in (source, kept)
+  ]
+  for step in range(3):
+    assert_same_batch(*(stream[step] for stream in streams))
+  assert kept[0]["image"].shape == (8, 8, 3)
+  assert kept[0]["image"].dtype == np.uint8
+
+
+def test_in_memory_finds_what_is_too_small_and_refuses_random_crops(folder_dir):
+  source = data.make_source(name="folder", split="train", data_dir=folder_dir)
+  options = dict(num_channels=3, num_threads=1)
+  with pytest.raises(ValueError, match="too small"):
+    decoded.in_memory(source, image_size=4096, crop="center", **options)
+  with pytest.raises(ValueError, match="data.in_memory=False"):
+    decoded.in_memory(source, image_size=8, crop="random", **options)

@@ -143,7 +143,8 @@ def test_a_state_of_zeros_has_the_states_shapes():
   zeros = narrow_networks.at_zero(side)
   assert zeros._replace(programs=programs) == side
   chex.assert_trees_all_equal(
-    zeros.programs.init(), {"kernel": jnp.zeros((2, 3)), "step": jnp.int32(0)}
+    zeros.programs.init(jnp.uint32(0)),
+    {"kernel": jnp.zeros((2, 3)), "step": jnp.int32(0)},
   )
 
 

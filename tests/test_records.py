@@ -111,6 +111,7 @@ def make_state(seed, width=64):
   }
   params = jax.tree.map(jnp.float32, params)
   return train.TrainState(
+    seed=jnp.uint32(seed),
     step=jnp.int32(seed),
     params=params,
     ema_params=jax.tree.map(lambda a: a / 3, params),

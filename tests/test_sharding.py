@@ -89,7 +89,9 @@ def first_state():
   config = make_config()
   network = build.make_network(config.model)
   # In NumPy: the steps donate what they are given.
-  return jax.device_get(jax.jit(lambda: build.init_state(config, network))())
+  return jax.device_get(
+    jax.jit(lambda: build.init_state(config, network, seed=0))()
+  )
 
 
 def share_on_one_device(tree):
@@ -177,7 +179,6 @@ def draws_by_example(mesh):
     optimizer=optax.sgd(1.0),
     objective_options=dict(config.objective),
     num_classes=10,
-    seed=0,
     max_grad_norm=np.inf,
     ema_decay=0.9,
     label_dropout=0.0,
@@ -186,6 +187,7 @@ def draws_by_example(mesh):
   )
   params = {"w": jnp.zeros(BATCH_SIZE)}
   state = train.TrainState(
+    seed=jnp.uint32(0),
     step=jnp.int32(0),
     params=params,
     ema_params=params,
@@ -335,7 +337,7 @@ def test_rules(path, shape, spec):
 def test_average_and_moments_follow_their_parameter():
   config = make_config()
   network = build.make_network(config.model)
-  state = jax.eval_shape(lambda: build.init_state(config, network))
+  state = jax.eval_shape(lambda: build.init_state(config, network, seed=0))
   mesh = sharding.make_mesh(data=1, fsdp=1)
   specs = sharding.state_specs(mesh, state)
   chex.assert_trees_all_equal(specs.params, specs.ema_params)

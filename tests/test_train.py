@@ -64,7 +64,6 @@ def make_step(network, optimizer, **changes):
     schedule=SCHEDULE,
     objective_options=OBJECTIVE,
     num_classes=NUM_CLASSES,
-    seed=0,
     max_grad_norm=np.inf,
     ema_decay=0.28,
     label_dropout=0.1,
@@ -75,9 +74,10 @@ def make_step(network, optimizer, **changes):
   return train.make_train_step(network=network, optimizer=optimizer, **options)
 
 
-def spy_state(optimizer, w=0.0, step=0):
+def spy_state(optimizer, w=0.0, step=0, seed=0):
   params = {"w": jnp.float32(w)}
   return train.TrainState(
+    seed=jnp.uint32(seed),
     step=jnp.int32(step),
     params=params,
     ema_params=params,
@@ -88,7 +88,7 @@ def spy_state(optimizer, w=0.0, step=0):
 
 def toy_state(optimizer):
   return train.init_state(
-    seed=1, network=Toy(), optimizer=optimizer, image_shape=SHAPE
+    1, network=Toy(), optimizer=optimizer, image_shape=SHAPE
   )
 
 
@@ -155,8 +155,8 @@ def test_randomness_is_a_function_of_seed_and_step():
 
   def seen(step, seed):
     spy = Spy()
-    step_fn = make_step(spy, optimizer, seed=seed, label_dropout=0.5)
-    step_fn(spy_state(optimizer, step=step), batch)
+    step_fn = make_step(spy, optimizer, label_dropout=0.5)
+    step_fn(spy_state(optimizer, step=step, seed=seed), batch)
     return spy.seen[0]
 
   chex.assert_trees_all_equal(seen(3, 0), seen(3, 0))
@@ -210,6 +210,7 @@ def test_clipped_adam(warmup_steps):
   p = {"a": rng.normal(size=(3, 2)), "b": rng.normal(size=5)}
   params = jax.tree.map(jnp.float32, p)
   state = train.TrainState(
+    seed=jnp.uint32(0),
     step=jnp.int32(0),
     params=params,
     ema_params=params,
@@ -363,6 +364,7 @@ def run_blocks(*, remat, accum_steps):
     lambda a: rng.normal(scale=0.2, size=a.shape).astype(a.dtype), shapes
   )
   state = train.TrainState(
+    seed=np.uint32(0),
     step=np.int32(0),
     params=params,
     ema_params=params,
