@@ -52,9 +52,8 @@ def prepare(data: splits.Data, seeds, train: dict) -> dict[str, np.ndarray]:
   return {name: np.stack([f[name] for f in found]) for name in found[0]}
 
 
-def make_trial(network, method: methods.Method, train: dict):
+def make_trial(network, method: methods.Method):
   """trial(point, seed, shared) -> measures; shared has x, all features."""
-  del train
 
   def trial(point, seed, shared):
     def logits_of(params, indices):

@@ -97,36 +97,30 @@ def columns(measured: dict, i: int, names) -> dict:
   return found
 
 
-def main(_):
-  with cli.user_errors():
-    config = workdir.as_json(_CONFIG.value)
-    load, task = KINDS[config["data"]["kind"]]
-    grids = checked_grids(config, task.METHODS)
-    if len(config["seeds"]) < 2:
-      raise ValueError(
-        f"seeds={config['seeds']}: an error needs at least two seeds"
-      )
-    path = pathlib.Path(
-      _RESULTS.value or f"experiments/results/{config['study']}.jsonl"
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = splits.at_most(
-      load(config["data"]["name"], _DATA_DIR.value),
-      config["data"]["max_examples"],
-    )
-    network = networks.make(config["network"], data.num_outputs)
-    done = selection.read(path)
-  train = config["train"]
-  seeds = task.prepare(data, config["seeds"], train)
+def run(config: dict, data: splits.Data, task, path: pathlib.Path) -> dict:
+  """Trains what the file has not and appends it, method by method.
+
+  Args:
+    config: a plain tree.
+    data: what is trained on.
+    task: the module of one trial.
+    path: file of results.
+
+  Returns:
+    The records of each method, all its points.
+  """
+  grids = checked_grids(config, task.METHODS)
+  network = networks.make(config["network"], data.num_outputs)
+  done = selection.read(path)
+  seeds = task.prepare(data, config["seeds"], config["train"])
   shared = {"x": data.x, "y": data.y}
   environment = workdir.environment()
   found = {}
   bar = tqdm.tqdm(total=sum(map(len, grids.values())), unit="point")
   for name, points in grids.items():
     bar.set_description(f"{config['data']['name']}, {name}")
-    run = training.every(
-      task.make_trial(network, task.METHODS[name], train),
-      at_once=config["at_once"],
+    run_points = training.every(
+      task.make_trial(network, task.METHODS[name]), at_once=config["at_once"]
     )
     lines = [
       {
@@ -140,11 +134,11 @@ def main(_):
     missing = [r for r in lines if selection.key(r) not in done]
     bar.update(len(lines) - len(missing))
     # Slow ones one by one, so that little is lost and the bar moves.
-    size = len(missing) if config["at_once"] else 1
-    for start in range(0, len(missing), size or 1):
+    size = max(len(missing), 1) if config["at_once"] else 1
+    for start in range(0, len(missing), size):
       batch = missing[start : start + size]
       began = time.perf_counter()
-      measured = run([r["point"] for r in batch], seeds, shared)
+      measured = run_points([r["point"] for r in batch], seeds, shared)
       seconds = (time.perf_counter() - began) / len(batch)
       for i, record in enumerate(batch):
         record |= {
@@ -157,6 +151,28 @@ def main(_):
       bar.update(len(batch))
     found[name] = [done[selection.key(r)] for r in lines]
   bar.close()
+  return found
+
+
+def main(_):
+  with cli.user_errors():
+    config = workdir.as_json(_CONFIG.value)
+    load, task = KINDS[config["data"]["kind"]]
+    checked_grids(config, task.METHODS)  # before anything is read
+    if len(config["seeds"]) < 2:
+      raise ValueError(
+        f"seeds={config['seeds']}: an error needs at least two seeds"
+      )
+    path = pathlib.Path(
+      _RESULTS.value or f"experiments/results/{config['study']}.jsonl"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = splits.at_most(
+      load(config["data"]["name"], _DATA_DIR.value),
+      config["data"]["max_examples"],
+    )
+    found = run(config, data, task, path)
+
   metric = config["metric"]
   for name, of_method in found.items():
     chosen = selection.best(of_method, metric)

@@ -41,14 +41,13 @@ def prepare(data: splits.Data, seeds, train: dict) -> dict[str, np.ndarray]:
   return {name: np.stack([f[name] for f in found]) for name in found[0]}
 
 
-def make_trial(network, method: multilabel_methods.Method, train: dict):
+def make_trial(network, method: multilabel_methods.Method):
   """trial(point, seed, shared) -> measures; shared has x and y, all of them.
 
   A point's `smoothing` moves labels towards 1/2 by that share. Its `mixup` is
   the a of Beta(a, a), from which each step draws the weight of a batch and of
   the same batch in another order, of features and labels.
   """
-  del train
 
   def trial(point, seed, shared):
     def features(indices):
