@@ -135,7 +135,7 @@ def train(problem, lr, gamma, *, model: str, method: str, config) -> dict:
 def _mean_and_error(values):
   values = np.asarray(values, np.float64)
   error = values.std(ddof=1) / np.sqrt(len(values))
-  return float(values.mean()), float(error)
+  return [float(values.mean()), float(error)]
 
 
 def measure(config) -> dict:
