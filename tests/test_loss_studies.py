@@ -17,12 +17,12 @@ from configs import loss_multilabel
 from configs import loss_tabular
 from experiments import workdir
 from experiments.loss_studies import classification
-from experiments.loss_studies import compare
 from experiments.loss_studies import methods
 from experiments.loss_studies import multilabel_methods
 from experiments.loss_studies import multilabel_task
 from experiments.loss_studies import selection
 from experiments.loss_studies import splits
+from experiments.loss_studies import study
 from experiments.loss_studies import training
 
 RNG = np.random.default_rng(0)
@@ -290,11 +290,11 @@ def test_half_a_line_is_no_record(tmp_path):
 def test_budgets_must_be_equal():
   config = {"methods": {"hinge": {"lr": [1, 2]}, "exact": {"lr": [1]}}}
   with pytest.raises(ValueError, match=r"2 \(hinge\), 1 \(exact\)"):
-    compare.checked_grids(config, methods.METHODS)
+    study.checked_grids(config, methods.METHODS)
   config = {"methods": {"hing": {"lr": [1]}}}
   with pytest.raises(ValueError, match="'hing', which is none of"):
-    compare.checked_grids(config, methods.METHODS)
-  assert compare.grid({"lr": [1, 2], "gamma": [3]}) == [
+    study.checked_grids(config, methods.METHODS)
+  assert study.grid({"lr": [1, 2], "gamma": [3]}) == [
     {"lr": 1, "gamma": 3},
     {"lr": 2, "gamma": 3},
   ]
@@ -315,18 +315,18 @@ def test_every_config_is_fair(config, args):
   for arg in args:
     for variant in ("", ",tiny"):
       tree = workdir.as_json(config.get_config(arg + variant))
-      _, task = compare.KINDS[tree["data"]["kind"]]
-      compare.checked_grids(tree, task.METHODS)
+      _, task = study.KINDS[tree["data"]["kind"]]
+      study.checked_grids(tree, task.METHODS)
       assert len(tree["seeds"]) == (2 if variant else 5)
   with pytest.raises(ValueError, match="the argument is"):
     config.get_config("moons,20")
 
 
-def compared(config, arg, path):
+def run_study(config, arg, path):
   tree = workdir.as_json(config.get_config(arg))
-  load, task = compare.KINDS[tree["data"]["kind"]]
+  load, task = study.KINDS[tree["data"]["kind"]]
   few = splits.at_most(load(tree["data"]["name"]), 60)
-  return tree, compare.run(tree, few, task, path)
+  return tree, study.run(tree, few, task, path)
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def compared(config, arg, path):
 )
 def test_a_comparison_has_all_its_points(config, arg, tmp_path):
   path = tmp_path / "results.jsonl"
-  tree, found = compared(config, arg, path)
+  tree, found = run_study(config, arg, path)
   assert {name: len(rs) for name, rs in found.items()} == {
     name: 2 for name in tree["methods"]
   }
@@ -352,12 +352,12 @@ def test_a_comparison_has_all_its_points(config, arg, tmp_path):
 
 def test_a_comparison_goes_on_where_it_stopped(tmp_path):
   path = tmp_path / "results.jsonl"
-  compared(loss_tabular, "iris,tiny", path)
+  run_study(loss_tabular, "iris,tiny", path)
   lines = path.read_text().splitlines()
   assert len(lines) == 4
   # Killed while the last was written.
   path.write_text("\n".join([*lines[:3], lines[3][:40]]))
-  _, found = compared(loss_tabular, "iris,tiny", path)
+  _, found = run_study(loss_tabular, "iris,tiny", path)
   again = path.read_text().splitlines()
   assert again[:3] == lines[:3] and len(again) == 4
   old, new = json.loads(lines[3]), found["exact"][1]

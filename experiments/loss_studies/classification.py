@@ -24,32 +24,16 @@ def prepare(data: splits.Data, seeds, train: dict) -> dict[str, np.ndarray]:
   """
   found = []
   for seed in seeds:
-    split = splits.split(data, seed)
-    mean, deviation = splits.moments(data, split.train)
+    arrays = splits.of_seed(data, seed, **train)
     y = splits.noisy(
       data.y,
       seed,
       num_classes=data.num_outputs,
       noise=train.get("label_noise", 0.0),
     )
-    y[split.test] = data.y[split.test]
-    found.append(
-      dict(
-        seed=np.int32(seed),
-        batches=splits.batches(
-          split.train,
-          seed,
-          num_steps=train["num_steps"],
-          batch_size=train["batch_size"],
-        ),
-        validation=split.validation,
-        test=split.test,
-        mean=mean,
-        deviation=deviation,
-        y=y,
-      )
-    )
-  return {name: np.stack([f[name] for f in found]) for name in found[0]}
+    y[arrays["test"]] = data.y[arrays["test"]]
+    found.append(arrays | {"y": y})
+  return splits.stacked(found)
 
 
 def make_trial(network, method: methods.Method):

@@ -17,28 +17,13 @@ def prepare(data: splits.Data, seeds, train: dict) -> dict[str, np.ndarray]:
   """The arrays of each seed, [S, ...]."""
   found = []
   for seed in seeds:
-    split = splits.split(data, seed)
-    mean, deviation = splits.moments(data, split.train)
+    arrays = splits.of_seed(data, seed, **train)
     # Within [1/N, 1 - 1/N], so that ratios of it are finite.
-    least = 1 / len(split.train)
-    frequency = np.clip(data.y[split.train].mean(0), least, 1 - least)
-    found.append(
-      dict(
-        seed=np.int32(seed),
-        batches=splits.batches(
-          split.train,
-          seed,
-          num_steps=train["num_steps"],
-          batch_size=train["batch_size"],
-        ),
-        validation=split.validation,
-        test=split.test,
-        mean=mean,
-        deviation=deviation,
-        frequency=frequency,
-      )
-    )
-  return {name: np.stack([f[name] for f in found]) for name in found[0]}
+    least = 1 / len(arrays["train"])
+    frequency = data.y[arrays["train"]].mean(0)
+    frequency = np.clip(frequency, least, 1 - least)
+    found.append(arrays | {"frequency": frequency})
+  return splits.stacked(found)
 
 
 def make_trial(network, method: multilabel_methods.Method):

@@ -32,7 +32,22 @@ class SmallCNN(nn.Module):
     return nn.Dense(self.num_outputs)(x)
 
 
-NETWORKS = {"mlp": MLP, "cnn": SmallCNN}
+class HashedLinear(nn.Module):
+  """Linear in features that are there or not, named by buckets [N, F]."""
+
+  num_outputs: int
+  num_buckets: int
+
+  @nn.compact
+  def __call__(self, buckets):
+    table = nn.Embed(
+      self.num_buckets, self.num_outputs, embedding_init=nn.initializers.zeros
+    )
+    bias = self.param("bias", nn.initializers.zeros, (self.num_outputs,))
+    return table(buckets).sum(-2) + bias[None]
+
+
+NETWORKS = {"mlp": MLP, "cnn": SmallCNN, "hashed": HashedLinear}
 
 
 def make(options: dict, num_outputs: int) -> nn.Module:
@@ -47,5 +62,7 @@ def make(options: dict, num_outputs: int) -> nn.Module:
     raise ValueError(
       f"network.name={name!r} is none of {', '.join(sorted(NETWORKS))}"
     )
-  fields = {k: tuple(v) for k, v in options.items()}
+  fields = {
+    k: tuple(v) if isinstance(v, list) else v for k, v in options.items()
+  }
   return NETWORKS[name](num_outputs=num_outputs, **fields)

@@ -99,3 +99,24 @@ def noisy(y: np.ndarray, seed: int, *, num_classes: int, noise: float):
   rng = np.random.default_rng([seed, 2])
   wrong = (y + rng.integers(1, num_classes, y.shape)) % num_classes
   return np.where(rng.random(y.shape) < noise, wrong, y).astype(y.dtype)
+
+
+def of_seed(
+  data: Data, seed: int, *, num_steps: int, batch_size: int, **_
+) -> dict[str, np.ndarray]:
+  """What every trial of a seed needs beside the data: indices and scales."""
+  found = split(data, seed)
+  mean, deviation = moments(data, found.train)
+  order = batches(found.train, seed, num_steps=num_steps, batch_size=batch_size)
+  return {
+    "seed": np.int32(seed),
+    "batches": order,
+    "mean": mean,
+    "deviation": deviation,
+    **found._asdict(),
+  }
+
+
+def stacked(seeds: list[dict]) -> dict[str, np.ndarray]:
+  """The same arrays of each seed as [S, ...]."""
+  return {name: np.stack([s[name] for s in seeds]) for name in seeds[0]}

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many small classifications, most of one class: the n m-way losses.
+
+  python -m experiments.loss_studies.compare \
+    --config=configs/loss_many_way.py:wnut17 --data_dir=data/ner_wnut17
+
+The argument is digit_lines (of scikit-learn's digits) or wnut17 (the kinds of
+names that tokens belong to; files in --data_dir); with ",tiny" after it the
+same program with little to do, for tests. Linear models of an item's features.
+
+The claim, or rather its author's doubt (kexue.fm 9158): loss 1 balances
+classes, a class of N items weighs log N, but the generalisation is a failure.
+Every method has 12 points. Hardware: 2 CPU cores. Time: see docs/losses/
+zlpr.md. Expected: its table, generated from
+experiments/results/loss_many_way.jsonl.
+"""
+
+import ml_collections
+
+DATA = ("digit_lines", "wnut17")
+SEEDS = (0, 1, 2, 3, 4)
+
+
+def get_config(arg="digit_lines"):
+  name, _, variant = arg.partition(",")
+  if name not in DATA or variant not in ("", "tiny"):
+    raise ValueError(
+      f"configs/loss_many_way.py:{arg}: the argument is <{'|'.join(DATA)}>, or "
+      "with ,tiny after it, such as configs/loss_many_way.py:digit_lines"
+    )
+  config = ml_collections.ConfigDict()
+  config.study = "loss_many_way"
+  config.data = dict(
+    kind="many_way",
+    name=name,
+    max_examples=ml_collections.config_dict.placeholder(int),
+  )
+  config.network = (
+    dict(name="hashed", num_buckets=2**13)
+    if name == "wnut17"
+    else dict(name="mlp", widths=())
+  )
+  config.train = dict(num_steps=600, batch_size=32)
+  config.seeds = SEEDS
+  config.at_once = True
+  config.measures = ("accuracy", "macro_f1", "rare_f1")
+  config.metric = "macro_f1"  # of validation: chooses the hyper-parameters
+  plain = dict(lr=(0.003, 0.01, 0.03, 0.1), weight_decay=(0.0, 0.03, 0.3))
+  some = dict(lr=(0.01, 0.03), weight_decay=(0.0, 0.1))
+  config.methods = dict(
+    cross_entropy=plain,
+    weighted=dict(power=(0.25, 0.5, 1.0), **some),
+    adjusted=dict(tau=(0.25, 0.5, 1.0), **some),
+    many_way_loss1=plain,
+    many_way_loss3=plain,
+  )
+  if variant:
+    config.train.num_steps = 10
+    config.seeds = (0, 1)
+    config.data.max_examples = 50
+    config.methods = dict(
+      cross_entropy=dict(lr=(0.01, 0.1)), many_way_loss1=dict(lr=(0.01, 0.1))
+    )
+  return config

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of the comparisons of losses on real data, for docs/losses.
+
+A cell is the test metric of the point that validation chose, mean and standard
+error over the seeds. Only methods of which every point was trained have one.
+"""
+
+from configs import loss_label_noise
+from configs import loss_multilabel
+from configs import loss_tabular
+from experiments import workdir
+from experiments.loss_studies import selection
+from experiments.loss_studies import study
+from scripts import results
+
+
+def chosen(config: dict, records: list[dict]) -> dict[str, dict]:
+  """The chosen record of each method of a config that is finished."""
+  by_key = {selection.key(r): r for r in records}
+  found = {}
+  for method, options in config["methods"].items():
+    keys = [
+      selection.key(
+        {
+          "settings": study.settings(config),
+          "method": method,
+          "point": point,
+          "seeds": config["seeds"],
+        }
+      )
+      for point in study.grid(options)
+    ]
+    if all(key in by_key for key in keys):
+      of_method = [by_key[key] for key in keys]
+      found[method] = selection.best(of_method, config["metric"])
+  return found
+
+
+def cell(values: list[float], scale: float = 100, digits: int = 1) -> str:
+  mean = round(scale * selection.mean(values), digits) + 0.0  # no -0.0
+  error = scale * selection.standard_error(values)
+  return f"{mean:.{digits}f} ± {error:.{digits}f}"
+
+
+def _columns(module, args):
+  """{argument: (config, chosen records)} of what has results."""
+  found = {}
+  for arg in args:
+    config = workdir.as_json(module.get_config(arg))
+    of_arg = chosen(config, results.lines(config["study"]))
+    if of_arg:
+      found[arg] = (config, of_arg)
+  return found
+
+
+def _methods(columns):
+  """Names and titles in the order of the tables of methods."""
+  config = next(iter(columns.values()))[0]
+  known = study.KINDS[config["data"]["kind"]][1].METHODS
+  return [(n, m.title) for n, m in known.items() if n in config["methods"]]
+
+
+def by_data(columns: dict, metric: str, *, minus: str | None = None) -> str:
+  """Methods down, data sets across; minus another method, seed by seed."""
+  if not columns:
+    return "Not yet run."
+  methods = _methods(columns)
+  if minus:
+    titles = dict(methods)
+    methods = [pair for pair in methods if pair[0] != minus]
+  rows = []
+  for name, title in methods:
+    cells = []
+    for _, of_arg in columns.values():
+      if name not in of_arg or (minus and minus not in of_arg):
+        cells.append("-")
+      elif minus:
+        cells.append(
+          cell(selection.differences(of_arg[name], of_arg[minus], metric))
+        )
+      else:
+        cells.append(cell(of_arg[name]["test"][metric]))
+    rows.append((title, *cells))
+  first = f"minus {titles[minus]}" if minus else "%"
+  names = [arg.replace("_", " ").replace(",", ", ") for arg in columns]
+  return results.markdown((first, *names), rows)
+
+
+def _footnote(columns) -> str:
+  """The budget, the protocol and where it ran."""
+  config, of_arg = list(columns.values())[-1]
+  record = next(iter(of_arg.values()))
+  points = len(study.grid(next(iter(config["methods"].values()))))
+  environments = [
+    r["environment"] for _, of in columns.values() for r in of.values()
+  ]
+  commits = sorted({e["git_sha"] for e in environments})
+  e = record["environment"]
+  return (
+    f"Mean ± standard error over {len(config['seeds'])} seeds, each with its "
+    f"own training and validation examples; {points} points a method, chosen "
+    f"by the mean {config['metric'].replace('_', ' ')} on validation examples "
+    f"({e['devices'][0]}, {e['num_cores']} cores, jax {e['versions']['jax']}, "
+    f"commit {', '.join(commits)})."
+  )
+
+
+def _with_footnote(columns, *tables) -> str:
+  if not columns:
+    return "Not yet run."
+  return "\n\n".join([*tables, _footnote(columns)])
+
+
+def loss_tabular_accuracy() -> str:
+  columns = _columns(loss_tabular, loss_tabular.DATA)
+  return _with_footnote(
+    columns,
+    by_data(columns, "accuracy"),
+    by_data(columns, "accuracy", minus="cross_entropy"),
+  )
+
+
+def _label_noise():
+  args = [
+    f"{name},{noise}"
+    for name in loss_label_noise.DATA
+    for noise in loss_label_noise.NOISE
+  ]
+  return _columns(loss_label_noise, args)
+
+
+def loss_label_noise_accuracy() -> str:
+  columns = _label_noise()
+  return _with_footnote(
+    columns,
+    by_data(columns, "accuracy"),
+    by_data(columns, "accuracy", minus="cross_entropy"),
+  )
+
+
+def loss_label_noise_calibration() -> str:
+  """Expected calibration error of the points chosen by accuracy."""
+  columns = _label_noise()
+  return _with_footnote(columns, by_data(columns, "ece"))
+
+
+def _multilabel(metric):
+  columns = _columns(loss_multilabel, loss_multilabel.DATA)
+  return _with_footnote(columns, by_data(columns, metric))
+
+
+def loss_multilabel_micro_f1() -> str:
+  columns = _columns(loss_multilabel, loss_multilabel.DATA)
+  return _with_footnote(
+    columns,
+    by_data(columns, "micro_f1"),
+    by_data(columns, "micro_f1", minus="weighted_binary"),
+  )
+
+
+def loss_multilabel_micro_f1_at_best_threshold() -> str:
+  return _multilabel("micro_f1_at_best_threshold")
+
+
+def loss_multilabel_macro_f1() -> str:
+  return _multilabel("macro_f1")
+
+
+def loss_multilabel_average_precision() -> str:
+  return _multilabel("average_precision")
+
+
+EXACT = (loss_tabular_accuracy,)
+TAILR = (loss_label_noise_accuracy, loss_label_noise_calibration)
+ZLPR = (
+  loss_multilabel_micro_f1,
+  loss_multilabel_micro_f1_at_best_threshold,
+  loss_multilabel_macro_f1,
+  loss_multilabel_average_precision,
+)
