@@ -94,7 +94,7 @@ def zlpr_imbalance(tiny):
     num_steps=5 if tiny else 600,
     # All losses have the same points: these rates from each of these biases,
     # of which the second is log(3 / 1,000), how often a class is true.
-    lrs=(0.1,) if tiny else (0.01, 0.03, 0.1, 0.3, 1.0),
+    lrs=(0.1,) if tiny else (0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
     biases=(0.0, -5.8),
     methods=("zlpr",)
     if tiny
