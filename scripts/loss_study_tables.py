@@ -6,6 +6,7 @@ error over the seeds. Only methods of which every point was trained have one.
 """
 
 from configs import loss_label_noise
+from configs import loss_many_way
 from configs import loss_multilabel
 from configs import loss_tabular
 from experiments import workdir
@@ -53,18 +54,24 @@ def _columns(module, args):
   return found
 
 
-def _methods(columns):
+def methods_of(columns):
   """Names and titles in the order of the tables of methods."""
   config = next(iter(columns.values()))[0]
   known = study.KINDS[config["data"]["kind"]][1].METHODS
   return [(n, m.title) for n, m in known.items() if n in config["methods"]]
 
 
+def title_of(arg: str) -> str:
+  """A config's argument as a reader sees it."""
+  name, _, noise = arg.replace("_", " ").partition(",")
+  return f"{name}, {noise} %" if noise else name
+
+
 def by_data(columns: dict, metric: str, *, minus: str | None = None) -> str:
   """Methods down, data sets across; minus another method, seed by seed."""
   if not columns:
     return "Not yet run."
-  methods = _methods(columns)
+  methods = methods_of(columns)
   if minus:
     titles = dict(methods)
     methods = [pair for pair in methods if pair[0] != minus]
@@ -82,7 +89,7 @@ def by_data(columns: dict, metric: str, *, minus: str | None = None) -> str:
         cells.append(cell(of_arg[name]["test"][metric]))
     rows.append((title, *cells))
   first = f"minus {titles[minus]}" if minus else "%"
-  names = [arg.replace("_", " ").replace(",", ", ") for arg in columns]
+  names = [title_of(arg) for arg in columns]
   return results.markdown((first, *names), rows)
 
 
@@ -111,16 +118,11 @@ def _with_footnote(columns, *tables) -> str:
   return "\n\n".join([*tables, _footnote(columns)])
 
 
-def loss_tabular_accuracy() -> str:
-  columns = _columns(loss_tabular, loss_tabular.DATA)
-  return _with_footnote(
-    columns,
-    by_data(columns, "accuracy"),
-    by_data(columns, "accuracy", minus="cross_entropy"),
-  )
+def tabular() -> dict:
+  return _columns(loss_tabular, loss_tabular.DATA)
 
 
-def _label_noise():
+def label_noise() -> dict:
   args = [
     f"{name},{noise}"
     for name in loss_label_noise.DATA
@@ -129,8 +131,25 @@ def _label_noise():
   return _columns(loss_label_noise, args)
 
 
+def multilabel() -> dict:
+  return _columns(loss_multilabel, loss_multilabel.DATA)
+
+
+def many_way() -> dict:
+  return _columns(loss_many_way, loss_many_way.DATA)
+
+
+def loss_tabular_accuracy() -> str:
+  columns = tabular()
+  return _with_footnote(
+    columns,
+    by_data(columns, "accuracy"),
+    by_data(columns, "accuracy", minus="cross_entropy"),
+  )
+
+
 def loss_label_noise_accuracy() -> str:
-  columns = _label_noise()
+  columns = label_noise()
   return _with_footnote(
     columns,
     by_data(columns, "accuracy"),
@@ -140,17 +159,12 @@ def loss_label_noise_accuracy() -> str:
 
 def loss_label_noise_calibration() -> str:
   """Expected calibration error of the points chosen by accuracy."""
-  columns = _label_noise()
+  columns = label_noise()
   return _with_footnote(columns, by_data(columns, "ece"))
 
 
-def _multilabel(metric):
-  columns = _columns(loss_multilabel, loss_multilabel.DATA)
-  return _with_footnote(columns, by_data(columns, metric))
-
-
 def loss_multilabel_micro_f1() -> str:
-  columns = _columns(loss_multilabel, loss_multilabel.DATA)
+  columns = multilabel()
   return _with_footnote(
     columns,
     by_data(columns, "micro_f1"),
@@ -159,15 +173,26 @@ def loss_multilabel_micro_f1() -> str:
 
 
 def loss_multilabel_micro_f1_at_best_threshold() -> str:
-  return _multilabel("micro_f1_at_best_threshold")
+  columns = multilabel()
+  return by_data(columns, "micro_f1_at_best_threshold")
 
 
 def loss_multilabel_macro_f1() -> str:
-  return _multilabel("macro_f1")
+  return by_data(multilabel(), "macro_f1")
 
 
 def loss_multilabel_average_precision() -> str:
-  return _multilabel("average_precision")
+  return by_data(multilabel(), "average_precision")
+
+
+def loss_many_way_f1() -> str:
+  """Macro F1, then that of all classes but the frequent one."""
+  columns = many_way()
+  return _with_footnote(
+    columns,
+    by_data(columns, "macro_f1"),
+    by_data(columns, "rare_f1"),
+  )
 
 
 EXACT = (loss_tabular_accuracy,)
@@ -177,4 +202,5 @@ ZLPR = (
   loss_multilabel_micro_f1_at_best_threshold,
   loss_multilabel_macro_f1,
   loss_multilabel_average_precision,
+  loss_many_way_f1,
 )

@@ -1,28 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Comparisons of losses: splits, budgets, losses, measures, resuming."""
+"""Comparisons of losses: splits, losses, trainings, measures."""
 
-import json
+import io
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import PIL.Image
 import pytest
 from scipy import stats
 from sklearn import metrics
 
-from configs import loss_label_noise
-from configs import loss_multilabel
-from configs import loss_tabular
-from experiments import workdir
 from experiments.loss_studies import classification
+from experiments.loss_studies import images
+from experiments.loss_studies import many_way
+from experiments.loss_studies import many_way_task
 from experiments.loss_studies import methods
+from experiments.loss_studies import multilabel
 from experiments.loss_studies import multilabel_methods
 from experiments.loss_studies import multilabel_task
-from experiments.loss_studies import selection
 from experiments.loss_studies import splits
-from experiments.loss_studies import study
+from experiments.loss_studies import tabular
 from experiments.loss_studies import training
 
 RNG = np.random.default_rng(0)
@@ -253,116 +253,119 @@ def test_best_threshold_is_the_best_of_all():
   assert f1[float(found)] == pytest.approx(max(f1.values()))
 
 
-def trial(method, lr, validation, test):
-  return {
-    "settings": {},
-    "method": method,
-    "point": {"lr": lr},
-    "seeds": [0, 1, 2],
-    "validation": {"accuracy": validation},
-    "test": {"accuracy": test},
-  }
-
-
-def test_validation_chooses_and_the_test_reports():
-  good = trial("a", 0.1, [0.8, 0.9, 1.0], [0.1, 0.2, 0.6])
-  tempting = trial("a", 1.0, [0.8, 0.8, 0.9], [0.9, 0.9, 0.9])
-  assert selection.best([tempting, good], "accuracy") is good
-  # Mean .3; deviations -.2, -.1, .3: variance .14 / 2, over three.
-  assert selection.mean(good["test"]["accuracy"]) == pytest.approx(0.3)
-  error = selection.standard_error(good["test"]["accuracy"])
-  assert error == pytest.approx(math.sqrt(0.07 / 3))
-  found = selection.differences(tempting, good, "accuracy")
-  assert found == pytest.approx([0.8, 0.7, 0.3])
-
-
-def test_half_a_line_is_no_record(tmp_path):
-  path = tmp_path / "results.jsonl"
-  assert selection.read(path) == {}
-  whole = trial("a", 0.1, [1.0], [1.0])
-  text = json.dumps(whole) + "\n"
-  for end in ("", text[:30]):
-    path.write_text(text + end)
-    assert selection.read(path) == {selection.key(whole): whole}
-    assert path.read_text() == text
-
-
-def test_budgets_must_be_equal():
-  config = {"methods": {"hinge": {"lr": [1, 2]}, "exact": {"lr": [1]}}}
-  with pytest.raises(ValueError, match=r"2 \(hinge\), 1 \(exact\)"):
-    study.checked_grids(config, methods.METHODS)
-  config = {"methods": {"hing": {"lr": [1]}}}
-  with pytest.raises(ValueError, match="'hing', which is none of"):
-    study.checked_grids(config, methods.METHODS)
-  assert study.grid({"lr": [1, 2], "gamma": [3]}) == [
-    {"lr": 1, "gamma": 3},
-    {"lr": 2, "gamma": 3},
-  ]
-
-
-@pytest.mark.parametrize(
-  "config, args",
-  [
-    (loss_tabular, loss_tabular.DATA),
-    (loss_multilabel, loss_multilabel.DATA),
-    (
-      loss_label_noise,
-      [f"{d},{n}" for d in loss_label_noise.DATA for n in (0, 20, 40)],
-    ),
-  ],
-)
-def test_every_config_is_fair(config, args):
-  for arg in args:
-    for variant in ("", ",tiny"):
-      tree = workdir.as_json(config.get_config(arg + variant))
-      _, task = study.KINDS[tree["data"]["kind"]]
-      study.checked_grids(tree, task.METHODS)
-      assert len(tree["seeds"]) == (2 if variant else 5)
-  with pytest.raises(ValueError, match="the argument is"):
-    config.get_config("moons,20")
-
-
-def run_study(config, arg, path):
-  tree = workdir.as_json(config.get_config(arg))
-  load, task = study.KINDS[tree["data"]["kind"]]
-  few = splits.at_most(load(tree["data"]["name"]), 60)
-  return tree, study.run(tree, few, task, path)
-
-
-@pytest.mark.parametrize(
-  "config, arg",
-  [
-    (loss_multilabel, "digit_sets,tiny"),
-    (loss_label_noise, "digits,40,tiny"),
-  ],
-)
-def test_a_comparison_has_all_its_points(config, arg, tmp_path):
-  path = tmp_path / "results.jsonl"
-  tree, found = run_study(config, arg, path)
-  assert {name: len(rs) for name, rs in found.items()} == {
-    name: 2 for name in tree["methods"]
-  }
-  for line in map(json.loads, path.read_text().splitlines()):
-    assert line["settings"]["train"] == tree["train"]
-    for part in ("validation", "test"):
-      assert line[part].keys() == set(tree["measures"])
-      values = line[part][tree["metric"]]
-      assert len(values) == 2 and all(0 <= v <= 1 for v in values)
-
-
-def test_a_comparison_goes_on_where_it_stopped(tmp_path):
-  path = tmp_path / "results.jsonl"
-  run_study(loss_tabular, "iris,tiny", path)
-  lines = path.read_text().splitlines()
-  assert len(lines) == 4
-  # Killed while the last was written.
-  path.write_text("\n".join([*lines[:3], lines[3][:40]]))
-  _, found = run_study(loss_tabular, "iris,tiny", path)
-  again = path.read_text().splitlines()
-  assert again[:3] == lines[:3] and len(again) == 4
-  old, new = json.loads(lines[3]), found["exact"][1]
-  assert selection.key(old) == selection.key(new)
-  for part in ("validation", "test"):
-    np.testing.assert_allclose(
-      new[part]["accuracy"], old[part]["accuracy"], atol=1e-5
+def test_items_that_are_not_there_change_nothing():
+  logits = jnp.array(RNG.normal(size=(2, 3, 4)), jnp.float32)
+  labels = jnp.array([[0, 3, 1], [2, 2, 0]])
+  where = jnp.array([[True, True, False], [True, False, False]])
+  frequency = jnp.array([0.7, 0.1, 0.1, 0.1])
+  point = {"power": 0.5, "tau": 1.0}
+  for name, method in many_way_task.METHODS.items():
+    found = method.loss(logits, labels, where, point, frequency)
+    other = method.loss(
+      jnp.where(where[..., None], logits, 9.0), labels, where, point, frequency
     )
+    np.testing.assert_allclose(found, other, rtol=1e-6, err_msg=name)
+    assert found.shape == (2,)
+  plain = many_way_task.cross_entropy(logits, labels, where, {}, frequency)
+  none = {"power": 0.0, "tau": 0.0}
+  for fn in (many_way_task.weighted, many_way_task.adjusted):
+    found = fn(logits, labels, where, none, frequency)
+    np.testing.assert_allclose(found, plain, rtol=1e-5)
+  doubled = many_way_task.weighted(
+    logits, labels, where, {"power": 1.0}, jnp.full(4, 0.5)
+  )
+  np.testing.assert_allclose(doubled, 2 * plain, rtol=1e-5)
+
+
+def test_measures_of_items_are_scikit_learns():
+  rng = np.random.default_rng(4)
+  logits = rng.normal(size=(9, 6, 4)).astype(np.float32)
+  labels = rng.choice(4, (9, 6), p=[0.7, 0.2, 0.1, 0.0])
+  where = rng.random((9, 6)) < 0.8
+  found = many_way_task.measures(
+    jnp.array(logits), jnp.array(labels), jnp.array(where)
+  )
+  true, predicted = labels[where], logits.argmax(-1)[where]
+  f1 = metrics.f1_score(true, predicted, average=None, labels=[0, 1, 2])
+  rare = metrics.f1_score(true, predicted, average="micro", labels=[1, 2, 3])
+  assert float(found["accuracy"]) == pytest.approx(np.mean(true == predicted))
+  assert float(found["macro_f1"]) == pytest.approx(f1.mean(), abs=1e-6)
+  assert float(found["rare_f1"]) == pytest.approx(rare, abs=1e-6)
+
+
+def test_sentences_and_their_features():
+  text = "New\tB-location\nYork\tI-location\n\t\nok\tO\n"
+  found = many_way.sentences(text)
+  assert found == [
+    (["New", "York"], ["B-location", "I-location"]),
+    (["ok"], ["O"]),
+  ]
+  buckets, classes = many_way.as_arrays(*found[0])
+  location = many_way.KINDS.index("location")
+  assert classes.tolist() == [location] * 2 + [-1] * (many_way.MAX_TOKENS - 2)
+  assert buckets.min() >= 0 and buckets.max() < many_way.NUM_BUCKETS
+  assert many_way.shape("McDonald's2016") == "XxXx'xd"
+  assert len(many_way.texts(["New", "York"], 1)) == buckets.shape[1]
+
+
+def digits_of(x):
+  return {row.tobytes() for row in np.float32(16 * x).reshape(-1, 64)}
+
+
+def test_sets_made_of_digits_keep_test_digits_apart():
+  lines, sets = many_way.load("digit_lines"), multilabel.load("digit_sets")
+  for made in (lines, sets):
+    assert not digits_of(made.x[: -made.num_test]) & digits_of(
+      made.x[-made.num_test :]
+    )
+  # 16,000 draws: a standard deviation of sqrt(.75 * .25 / 16000) = .0034.
+  assert np.mean(lines.y == 0) == pytest.approx(0.75, abs=0.015)
+  # Of three digits at least one and at most three kinds.
+  assert set(sets.y.sum(1)) == {1, 2, 3}
+
+
+def test_sets_from_files(tmp_path):
+  rng = np.random.default_rng(5)
+  np.savez(
+    tmp_path / "adult.npz",
+    x_num_train=rng.normal(size=(4, 2)),
+    x_cat_train=np.array([[0], [2], [2], [0]]),
+    x_num_test=rng.normal(size=(2, 2)),
+    x_cat_test=np.array([[2], [7]]),  # 7 was never seen
+    y_train=np.array([0, 1, 1, 0]),
+    y_test=np.array([1, 0]),
+  )
+  adult = tabular.load("adult", str(tmp_path))
+  assert adult.num_test == 2 and adult.num_outputs == 2
+  np.testing.assert_array_equal(
+    adult.x[:, 2:], [[1, 0], [0, 1], [0, 1], [1, 0], [0, 1], [0, 0]]
+  )
+  with pytest.raises(ValueError, match=r"letter\.npz does not exist.*iris"):
+    tabular.load("letter", str(tmp_path))
+  with pytest.raises(ValueError, match="--data_dir; without files.*digit_sets"):
+    multilabel.load("yeast")
+  with pytest.raises(ValueError, match="wnut17 is read from train.conll"):
+    many_way.load("wnut17", str(tmp_path))
+
+
+def test_images_of_jpeg_files(tmp_path):
+  flat = [np.full((32, 32, 3), grey, np.uint8) for grey in (10, 200, 90)]
+  files = []
+  for image in flat:
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(image).save(buffer, "JPEG", quality=95)
+    files.append(np.frombuffer(buffer.getvalue(), np.uint8))
+  offsets = np.cumsum([0, *map(len, files)])
+  arrays = {
+    "jpeg": np.concatenate(files),
+    "offsets": offsets,
+    "labels": np.uint8([0, 1, 2]),
+  }
+  np.savez(
+    tmp_path / "cifar10.npz",
+    **{f"{p}_{k}": v for p in ("train", "test") for k, v in arrays.items()},
+  )
+  found = images.load("cifar10", str(tmp_path))
+  assert found.x.shape == (6, 32, 32, 3) and found.num_test == 3
+  expected = np.stack(flat * 2) / 255
+  np.testing.assert_allclose(found.x, expected, atol=1.5 / 255)

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The comparisons of losses on real data, from experiments/results.
+
+Differences are seed by seed, of the points that validation chose, with their
+standard error: see scripts/loss_study_tables.py.
+"""
+
+import numpy as np
+
+from experiments.loss_studies import selection
+from scripts import loss_study_tables
+from scripts.figures import canvas as canvas_lib
+
+# One for each method but the one that is subtracted.
+MARKS = (
+  (canvas_lib.SKY, "o"),
+  (canvas_lib.ORANGE, "s"),
+  (canvas_lib.GREEN, "^"),
+  (canvas_lib.VERMILION, "D"),
+  (canvas_lib.BLUE, "v"),
+  (canvas_lib.BLACK, "P"),
+  (canvas_lib.GREY, "X"),
+)
+
+
+def differences(columns: dict, metric: str, minus: str):
+  """(title, means [sets], errors [sets]) of each method; NaN if not run."""
+  for name, title in loss_study_tables.methods_of(columns):
+    if name == minus:
+      continue
+    means, errors = [], []
+    for _, of_arg in columns.values():
+      if name in of_arg and minus in of_arg:
+        values = selection.differences(of_arg[name], of_arg[minus], metric)
+        means.append(100 * selection.mean(values))
+        errors.append(100 * selection.standard_error(values))
+      else:
+        means.append(np.nan)
+        errors.append(np.nan)
+    yield title, np.array(means), np.array(errors)
+
+
+def dots(columns: dict, metric: str, minus: str, label: str, limits):
+  """Rows of data sets, a mark for each method; what is beyond has an arrow."""
+  canvas = canvas_lib.blank(60 + 62 * len(columns) + 70)
+  height = 130 + 62 * len(columns)
+  axes = canvas.add_axes((0.14, 60 / height, 0.55, (height - 80) / height))
+  found = list(differences(columns, metric, minus))
+  for i, (title, means, errors) in enumerate(found):
+    colour, mark = MARKS[i]
+    y = np.arange(len(columns)) + 0.8 * ((i + 0.5) / len(found) - 0.5)
+    axes.errorbar(
+      means,
+      y,
+      xerr=errors,
+      fmt=mark,
+      color=colour,
+      markersize=7,
+      linewidth=1.8,
+      label=title,
+    )
+    for value, place in zip(means, y, strict=True):
+      if value < limits[0]:
+        axes.annotate(
+          f"{value:.0f}",
+          (limits[0], place),
+          xytext=(28, 0),
+          textcoords="offset points",
+          arrowprops={"arrowstyle": "->", "color": colour},
+          color=colour,
+          va="center",
+          size=11,
+        )
+  for i in range(len(columns)):
+    if i % 2:
+      axes.axhspan(i - 0.5, i + 0.5, color="#f2f2f2", zorder=0)
+  axes.axvline(0, color=canvas_lib.BLACK, linewidth=1)
+  axes.set_xlim(*limits)
+  axes.set_ylim(len(columns) - 0.5, -0.5)
+  axes.set_yticks(
+    range(len(columns)), [loss_study_tables.title_of(arg) for arg in columns]
+  )
+  axes.tick_params(labelsize=13)
+  axes.set_xlabel(label, size=14)
+  axes.spines[["top", "right"]].set_visible(False)
+  axes.legend(
+    fontsize=12.5, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0)
+  )
+  return canvas
+
+
+def draw_tabular():
+  return dots(
+    loss_study_tables.tabular(),
+    "accuracy",
+    "cross_entropy",
+    "test accuracy minus that of cross-entropy, points",
+    (-3.5, 3.5),
+  )
+
+
+def draw_multilabel():
+  return dots(
+    loss_study_tables.multilabel(),
+    "micro_f1",
+    "binary",
+    "test micro F1 minus that of binary cross-entropy, points",
+    (-10, 10),
+  )
+
+
+def draw_label_noise(data: str = "digits", noise: int = 40):
+  """Accuracy over the share of wrong labels; reliability at one share."""
+  columns = {
+    arg: column
+    for arg, column in loss_study_tables.label_noise().items()
+    if arg.startswith(f"{data},")
+  }
+  methods = loss_study_tables.methods_of(columns)
+  canvas = canvas_lib.blank(430)
+  left = canvas.add_axes((0.08, 0.14, 0.38, 0.76))
+  right = canvas.add_axes((0.56, 0.14, 0.38, 0.76))
+  shares = [int(arg.split(",")[1]) for arg in columns]
+  marks = ((canvas_lib.BLACK, "P"), *MARKS)
+  for i, (name, title) in enumerate(methods):
+    colour, mark = marks[i]
+    values = [of[name]["test"]["accuracy"] for _, of in columns.values()]
+    left.errorbar(
+      np.array(shares) + 0.6 * (i - 2),
+      [100 * selection.mean(v) for v in values],
+      yerr=[100 * selection.standard_error(v) for v in values],
+      marker=mark,
+      color=colour,
+      linewidth=1.8,
+      markersize=7,
+      label=title,
+    )
+    chosen = columns[f"{data},{noise}"][1][name]
+    count, confidence, correct = np.array(chosen["test"]["reliability"])
+    # Bins of a few predictions say nothing.
+    some = count >= 20
+    right.plot(
+      confidence[some] / count[some],
+      correct[some] / count[some],
+      marker=mark,
+      color=colour,
+      linewidth=1.8,
+      markersize=7,
+    )
+  left.set_xticks(shares)
+  left.set_xlabel("wrong labels in training, %", size=14)
+  left.set_title("test accuracy, %", size=15)
+  left.legend(fontsize=12, frameon=False, loc="lower left")
+  right.plot([0, 1], [0, 1], ":", color=canvas_lib.GREY)
+  right.set_xlim(0, 1.02)
+  right.set_ylim(0, 1.02)
+  right.set_xlabel("confidence", size=14)
+  right.set_title(f"share that is right, {noise} % wrong labels", size=15)
+  for axes in (left, right):
+    axes.tick_params(labelsize=13)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+  return canvas

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Comparisons of losses as they run: fair, resumed, chosen and tabulated."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from configs import loss_label_noise
+from configs import loss_many_way
+from configs import loss_multilabel
+from configs import loss_tabular
+from experiments import workdir
+from experiments.loss_studies import methods
+from experiments.loss_studies import selection
+from experiments.loss_studies import splits
+from experiments.loss_studies import study
+from scripts import loss_study_tables
+from scripts import results
+
+
+def trial(method, lr, validation, test):
+  return {
+    "settings": {},
+    "method": method,
+    "point": {"lr": lr},
+    "seeds": [0, 1, 2],
+    "validation": {"accuracy": validation},
+    "test": {"accuracy": test},
+  }
+
+
+def test_validation_chooses_and_the_test_reports():
+  good = trial("a", 0.1, [0.8, 0.9, 1.0], [0.1, 0.2, 0.6])
+  tempting = trial("a", 1.0, [0.8, 0.8, 0.9], [0.9, 0.9, 0.9])
+  assert selection.best([tempting, good], "accuracy") is good
+  # Mean .3; deviations -.2, -.1, .3: variance .14 / 2, over three.
+  assert selection.mean(good["test"]["accuracy"]) == pytest.approx(0.3)
+  error = selection.standard_error(good["test"]["accuracy"])
+  assert error == pytest.approx(math.sqrt(0.07 / 3))
+  found = selection.differences(tempting, good, "accuracy")
+  assert found == pytest.approx([0.8, 0.7, 0.3])
+
+
+def test_half_a_line_is_no_record(tmp_path):
+  path = tmp_path / "results.jsonl"
+  assert selection.read(path) == {}
+  whole = trial("a", 0.1, [1.0], [1.0])
+  text = json.dumps(whole) + "\n"
+  for end in ("", text[:30]):
+    path.write_text(text + end)
+    assert selection.read(path) == {selection.key(whole): whole}
+    assert path.read_text() == text
+
+
+def test_budgets_must_be_equal():
+  config = {"methods": {"hinge": {"lr": [1, 2]}, "exact": {"lr": [1]}}}
+  with pytest.raises(ValueError, match=r"2 \(hinge\), 1 \(exact\)"):
+    study.checked_grids(config, methods.METHODS)
+  config = {"methods": {"hing": {"lr": [1]}}}
+  with pytest.raises(ValueError, match="'hing', which is none of"):
+    study.checked_grids(config, methods.METHODS)
+  assert study.grid({"lr": [1, 2], "gamma": [3]}) == [
+    {"lr": 1, "gamma": 3},
+    {"lr": 2, "gamma": 3},
+  ]
+
+
+@pytest.mark.parametrize(
+  "config, args",
+  [
+    (loss_tabular, loss_tabular.DATA),
+    (loss_multilabel, loss_multilabel.DATA),
+    (loss_many_way, loss_many_way.DATA),
+    (
+      loss_label_noise,
+      [f"{d},{n}" for d in loss_label_noise.DATA for n in (0, 20, 40)],
+    ),
+  ],
+)
+def test_every_config_is_fair(config, args):
+  for arg in args:
+    for variant in ("", ",tiny"):
+      tree = workdir.as_json(config.get_config(arg + variant))
+      _, task = study.KINDS[tree["data"]["kind"]]
+      study.checked_grids(tree, task.METHODS)
+      assert len(tree["seeds"]) == (2 if variant else 5)
+  with pytest.raises(ValueError, match="the argument is"):
+    config.get_config("moons,20")
+
+
+def run_study(config, arg, path):
+  tree = workdir.as_json(config.get_config(arg))
+  load, task = study.KINDS[tree["data"]["kind"]]
+  few = splits.at_most(load(tree["data"]["name"]), 60)
+  return tree, study.run(tree, few, task, path)
+
+
+@pytest.mark.parametrize(
+  "config, arg",
+  [
+    (loss_multilabel, "digit_sets,tiny"),
+    (loss_label_noise, "digits,40,tiny"),
+    (loss_many_way, "digit_lines,tiny"),
+  ],
+)
+def test_a_comparison_has_all_its_points(config, arg, tmp_path):
+  path = tmp_path / "results.jsonl"
+  tree, found = run_study(config, arg, path)
+  assert {name: len(rs) for name, rs in found.items()} == {
+    name: 2 for name in tree["methods"]
+  }
+  for line in map(json.loads, path.read_text().splitlines()):
+    assert line["settings"]["train"] == tree["train"]
+    for part in ("validation", "test"):
+      assert line[part].keys() == set(tree["measures"])
+      values = line[part][tree["metric"]]
+      assert len(values) == 2 and all(0 <= v <= 1 for v in values)
+
+
+def test_a_comparison_goes_on_where_it_stopped(tmp_path):
+  path = tmp_path / "results.jsonl"
+  run_study(loss_tabular, "iris,tiny", path)
+  lines = path.read_text().splitlines()
+  assert len(lines) == 4
+  # Killed while the last was written.
+  path.write_text("\n".join([*lines[:3], lines[3][:40]]))
+  _, found = run_study(loss_tabular, "iris,tiny", path)
+  again = path.read_text().splitlines()
+  assert again[:3] == lines[:3] and len(again) == 4
+  old, new = json.loads(lines[3]), found["exact"][1]
+  assert selection.key(old) == selection.key(new)
+  for part in ("validation", "test"):
+    np.testing.assert_allclose(
+      new[part]["accuracy"], old[part]["accuracy"], atol=1e-5
+    )
+
+
+def records_of(config, value):
+  """What a finished config leaves, of made-up numbers: value(method, i)."""
+  for method, options in config["methods"].items():
+    for i, point in enumerate(study.grid(options)):
+      validation, test = value(method, i)
+      yield {
+        "settings": study.settings(config),
+        "method": method,
+        "point": point,
+        "seeds": config["seeds"],
+        "validation": {"accuracy": [validation] * 5},
+        "test": {"accuracy": [test + 0.01 * k for k in range(5)]},
+        "environment": {
+          "devices": ["cpu"],
+          "num_cores": 2,
+          "versions": {"jax": "0"},
+          "git_sha": "0",
+        },
+      }
+
+
+def test_tables_show_what_validation_chose(tmp_path, monkeypatch):
+  monkeypatch.setattr(results, "FOLDER", tmp_path)
+  config = workdir.as_json(loss_tabular.get_config("iris"))
+  assert loss_study_tables.loss_tabular_accuracy() == "Not yet run."
+
+  def value(method, i):
+    base = 0.7 if method == "hinge" else 0.5
+    return (0.9, base) if i == 3 else (0.8, 0.9)
+
+  found = list(records_of(config, value))
+  tiny = found[0] | {"settings": found[0]["settings"] | {"train": {}}}
+  tiny = tiny | {"validation": {"accuracy": [1.0] * 5}}
+  path = tmp_path / "loss_tabular.jsonl"
+  unfinished = [r for r in found if r["method"] != "exact"][:-1] + [tiny]
+  path.write_text("".join(json.dumps(r) + "\n" for r in unfinished))
+  table = loss_study_tables.loss_tabular_accuracy()
+  # Of .5, .51, ..., .54: mean .52, variance .001 / 4, over five.
+  error = 100 * math.sqrt(0.00025 / 5)
+  assert f"| cross-entropy | 52.0 ± {error:.1f} |" in table
+  assert "| EXACT, its authors' step | - |" in table
+  assert "| TaiLr | - |" in table  # one of its points is missing
+  # Seed by seed the difference is .2 exactly.
+  assert "| hinge | 20.0 ± 0.0 |" in table
+  assert "12 points a method" in table and "5 seeds" in table
+
+
+def test_cells_and_titles():
+  assert loss_study_tables.cell([-1e-6, 1e-6]) == "0.0 ± 0.0"
+  assert loss_study_tables.title_of("page_blocks") == "page blocks"
+  assert loss_study_tables.title_of("digits,20") == "digits, 20 %"
