@@ -109,6 +109,16 @@ def task_directions(tiny):
   return dict(
     angles=(120.0,) if tiny else (30.0, 60.0, 90.0, 120.0, 150.0, 170.0),
     length=2.0,  # of the second gradient; the first has 1
+    rules=("equal", "primary_secondary")
+    if tiny
+    else (
+      "equal",
+      "normalized",
+      "min_norm",
+      "primary_secondary",
+      "pcgrad",
+      "upgrad",
+    ),
     num_tasks=(3,) if tiny else (2, 3, 5),
     dimensions=10,
     num_draws=20 if tiny else 2_000,

@@ -9,6 +9,7 @@ conflicts that it had to solve.
 """
 
 from collections.abc import Callable
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -93,15 +94,16 @@ def opposed(u, g):
   return jnp.any(g @ u < -TOLERANCE * size)
 
 
-def draw(rng, *, num_tasks: int, dimensions: int) -> dict:
+def draw(rng, *, num_tasks: int, config) -> dict:
   """For one set of gradients: conflicts, and who opposes a task."""
   rng_g, rng_rule = jax.random.split(rng)
-  g = random_gradients(rng_g, num_tasks, dimensions)
+  g = random_gradients(rng_g, num_tasks, config.dimensions)
   gram = losses.gram_matrix(g)
   upper = np.triu_indices(num_tasks, 1)
   found = {"conflicts": jnp.mean(losses.gradient_cosines(gram)[upper] < 0)}
-  for name, rule in RULES.items():
-    found[name] = opposed(losses.combine(g, rule(gram, rng_rule)), g)
+  for name in config.rules:
+    weights = RULES[name](gram, rng_rule)
+    found[name] = opposed(losses.combine(g, weights), g)
   return found
 
 
@@ -119,7 +121,7 @@ def measure(config) -> dict:
   plane = [
     {"rule": rule, "angle": angle} | in_the_plane(angle, config.length, rule)
     for angle in config.angles
-    for rule in RULES
+    for rule in config.rules
   ]
   random = []
   for num_tasks in tqdm.tqdm(config.num_tasks, unit="set"):
@@ -127,9 +129,8 @@ def measure(config) -> dict:
     @jax.jit
     def shares(seed, num_tasks=num_tasks):
       keys = jax.random.split(jax.random.key(seed), config.num_draws)
-      found = jax.vmap(
-        lambda key: draw(key, num_tasks=num_tasks, dimensions=config.dimensions)
-      )(keys)
+      one = functools.partial(draw, num_tasks=num_tasks, config=config)
+      found = jax.vmap(one)(keys)
       return jax.tree.map(jnp.mean, found)
 
     by_seed = [shares(seed) for seed in config.seeds]
