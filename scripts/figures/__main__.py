@@ -23,6 +23,9 @@ from scripts.figures import canvas
 from scripts.figures import logsnr
 from scripts.figures import networks
 from scripts.figures import noisy_photograph
+from scripts.figures import toy_exact
+from scripts.figures import toy_tasks
+from scripts.figures import toy_tokens
 from scripts.figures import wavelet
 
 FIGURES = pathlib.Path(__file__).parent.parent.parent / "docs" / "figures"
@@ -33,6 +36,12 @@ DRAW = {
   "wavelet": wavelet.draw,
   "unet": functools.partial(networks.draw, "512,unet", "U-Net"),
   "uvit": functools.partial(networks.draw, "512,uvit", "U-ViT"),
+  "exact_3_points": toy_exact.draw_3_points,
+  "exact_5_points": toy_exact.draw_5_points,
+  "tailr_mixture": toy_tokens.draw_tailr,
+  "emo_synonyms": toy_tokens.draw_emo,
+  "zlpr_imbalance": toy_tasks.draw_zlpr,
+  "task_directions": toy_tasks.draw_directions,
 }
 
 # A pixel differs if a colour does by more than this, of 256 levels.
