@@ -45,20 +45,20 @@ def get_config(arg="digit_lines"):
   config.at_once = True
   config.measures = ("accuracy", "macro_f1", "rare_f1")
   config.metric = "macro_f1"  # of validation: chooses the hyper-parameters
-  plain = dict(lr=(0.003, 0.01, 0.03, 0.1), weight_decay=(0.0, 0.03, 0.3))
-  some = dict(lr=(0.01, 0.03), weight_decay=(0.0, 0.1))
+  config.search = dict(
+    num_points=12, ranges=dict(lr=(0.003, 0.1), weight_decay=(0.001, 1.0))
+  )
   config.methods = dict(
-    cross_entropy=plain,
-    weighted=dict(power=(0.25, 0.5, 1.0), **some),
-    adjusted=dict(tau=(0.25, 0.5, 1.0), **some),
-    many_way_loss1=plain,
-    many_way_loss3=plain,
+    cross_entropy={},
+    weighted=dict(power=(0.25, 0.5, 1.0)),
+    adjusted=dict(tau=(0.25, 0.5, 1.0)),
+    many_way_loss1={},
+    many_way_loss3={},
   )
   if variant:
     config.train.num_steps = 10
     config.seeds = (0, 1)
     config.data.max_examples = 50
-    config.methods = dict(
-      cross_entropy=dict(lr=(0.01, 0.1)), many_way_loss1=dict(lr=(0.01, 0.1))
-    )
+    config.search.num_points = 2
+    config.methods = dict(cross_entropy={}, many_way_loss1={})
   return config

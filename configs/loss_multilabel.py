@@ -50,24 +50,23 @@ def get_config(arg="digit_sets"):
     "micro_f1_at_best_threshold",
   )
   config.metric = "micro_f1"  # of validation: chooses the hyper-parameters
-  plain = dict(lr=(0.003, 0.01, 0.03, 0.1), weight_decay=(0.0, 0.03, 0.3))
-  some = dict(lr=(0.01, 0.03), weight_decay=(0.0, 0.1))
+  config.search = dict(
+    num_points=12, ranges=dict(lr=(0.003, 0.1), weight_decay=(0.001, 1.0))
+  )
   config.methods = dict(
-    binary=plain,
-    binary_smooth=dict(smoothing=(0.01, 0.03, 0.1), **some),
-    weighted_binary=dict(power=(0.25, 0.5, 1.0), **some),
-    focal=dict(gamma=(1.0, 2.0, 4.0), **some),
-    asymmetric=dict(gamma=(1.0, 2.0, 4.0), **some),
-    zlpr=plain,
-    zlpr_smooth=dict(smoothing=(0.01, 0.03, 0.1), **some),
-    zlpr_mixup=dict(mixup=(0.1, 0.3, 1.0), **some),
+    binary={},
+    binary_smooth=dict(smoothing=(0.01, 0.03, 0.1)),
+    weighted_binary=dict(power=(0.25, 0.5, 1.0)),
+    focal=dict(gamma=(1.0, 2.0, 4.0)),
+    asymmetric=dict(gamma=(1.0, 2.0, 4.0)),
+    zlpr={},
+    zlpr_smooth=dict(smoothing=(0.01, 0.03, 0.1)),
+    zlpr_mixup=dict(mixup=(0.1, 0.3, 1.0)),
   )
   if variant:
     config.train.num_steps = 20
     config.seeds = (0, 1)
     config.data.max_examples = 100
-    config.methods = dict(
-      binary=dict(lr=(0.01, 0.03)),
-      zlpr_mixup=dict(lr=(0.03,), mixup=(0.1, 1.0)),
-    )
+    config.search.num_points = 2
+    config.methods = dict(binary={}, zlpr_mixup=dict(mixup=(0.1,)))
   return config

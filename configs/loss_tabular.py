@@ -28,8 +28,6 @@ DATA = (
 )
 SEEDS = (0, 1, 2, 3, 4)
 
-WEIGHT_DECAY = (0.0, 0.1, 1.0)
-
 
 def get_config(arg="digits"):
   name, _, variant = arg.partition(",")
@@ -46,9 +44,7 @@ def get_config(arg="digits"):
     max_examples=ml_collections.config_dict.placeholder(int),
   )
   config.network = dict(name="mlp", widths=())
-  # The larger sets take larger steps.
   large = name in DATA[4:]
-  lr = (0.01, 0.03, 0.1, 0.3) if large else (0.003, 0.01, 0.03, 0.1)
   config.train = dict(
     num_steps=1_000 if large else 600, batch_size=128 if large else 64
   )
@@ -56,25 +52,26 @@ def get_config(arg="digits"):
   config.at_once = True
   config.measures = ("accuracy",)
   config.metric = "accuracy"  # of validation: chooses the hyper-parameters
-  plain = dict(lr=lr, weight_decay=WEIGHT_DECAY)
+  config.search = dict(
+    num_points=12, ranges=dict(lr=(0.003, 0.3), weight_decay=(0.001, 1.0))
+  )
   exact = dict(margin=(0.5, 5.0), final_sigma=(0.01, 0.3))
   config.methods = dict(
-    cross_entropy=plain,
-    hinge=plain,
-    sigmoid=plain,
-    smooth_accuracy=plain,
-    tailr=dict(lr=lr[1::2], weight_decay=(0.0, 0.1), gamma=(0.1, 0.5, 0.9)),
-    # Its authors' step is as long as the learning rate. Standardised logits
-    # have no scale, so decay has nothing to do.
-    exact=dict(lr=(0.01, 0.1, 1.0), **exact),
-    exact_adam=dict(lr=lr[:3], **exact),
+    cross_entropy={},
+    hinge={},
+    sigmoid={},
+    smooth_accuracy={},
+    tailr=dict(gamma=(0.01, 0.1, 0.5, 0.9)),
+    # Its authors' step is as long as the learning rate.
+    exact=dict(lr=(0.01, 1.0), **exact),
+    exact_adam=exact,
   )
   if variant:
     config.train.num_steps = 20
     config.seeds = (0, 1)
     config.data.max_examples = 100
+    config.search.num_points = 2
     config.methods = dict(
-      cross_entropy=dict(lr=(0.03, 0.1)),
-      exact=dict(lr=(0.1,), margin=(1.0, 5.0), final_sigma=(0.1,)),
+      cross_entropy={}, exact=dict(margin=(1.0,), final_sigma=(0.1,))
     )
   return config

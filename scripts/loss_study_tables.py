@@ -19,7 +19,7 @@ def chosen(config: dict, records: list[dict]) -> dict[str, dict]:
   """The chosen record of each method of a config that is finished."""
   by_key = {selection.key(r): r for r in records}
   found = {}
-  for method, options in config["methods"].items():
+  for method in config["methods"]:
     keys = [
       selection.key(
         {
@@ -29,7 +29,7 @@ def chosen(config: dict, records: list[dict]) -> dict[str, dict]:
           "seeds": config["seeds"],
         }
       )
-      for point in study.grid(options)
+      for point in study.points(config, method)
     ]
     if all(key in by_key for key in keys):
       of_method = [by_key[key] for key in keys]
@@ -97,7 +97,7 @@ def _footnote(columns) -> str:
   """The budget, the protocol and where it ran."""
   config, of_arg = list(columns.values())[-1]
   record = next(iter(of_arg.values()))
-  points = len(study.grid(next(iter(config["methods"].values()))))
+  points = config["search"]["num_points"]
   environments = [
     r["environment"] for _, of in columns.values() for r in of.values()
   ]

@@ -54,17 +54,39 @@ def test_half_a_line_is_no_record(tmp_path):
     assert path.read_text() == text
 
 
-def test_budgets_must_be_equal():
-  config = {"methods": {"hinge": {"lr": [1, 2]}, "exact": {"lr": [1]}}}
-  with pytest.raises(ValueError, match=r"2 \(hinge\), 1 \(exact\)"):
-    study.checked_grids(config, methods.METHODS)
-  config = {"methods": {"hing": {"lr": [1]}}}
-  with pytest.raises(ValueError, match="'hing', which is none of"):
-    study.checked_grids(config, methods.METHODS)
-  assert study.grid({"lr": [1, 2], "gamma": [3]}) == [
-    {"lr": 1, "gamma": 3},
-    {"lr": 2, "gamma": 3},
+CONFIG = {
+  "search": {
+    "num_points": 4,
+    "ranges": {"lr": [1, 16], "weight_decay": [1, 1]},
+  },
+  "methods": {"hinge": {}, "tailr": {"gamma": [0.1, 0.9]}},
+}
+
+
+def test_all_methods_are_searched_alike():
+  found = study.checked_points(CONFIG, methods.METHODS)
+  # 1 to 4 are 1, 10, 11 and 100 in base 2, so .1, .01, .11 and .001 backwards.
+  assert [p["lr"] for p in found["hinge"]] == pytest.approx(
+    [4, 2, 8, 2**0.5], rel=1e-2
+  )
+  # 1/5, 2/5, 3/5 and 4/5 of two values.
+  assert [p["gamma"] for p in found["tailr"]] == [0.1, 0.1, 0.9, 0.9]
+  assert found["hinge"] == [
+    {k: v for k, v in p.items() if k != "gamma"} for p in found["tailr"]
   ]
+  own = CONFIG | {"methods": {"exact": {"lr": [4, 4]}}}
+  assert {p["lr"] for p in study.points(own, "exact")} == {4}
+
+
+def test_a_search_that_misses_something_is_refused():
+  config = CONFIG | {
+    "methods": {"tailr": {"gamma": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]}}
+  }
+  with pytest.raises(ValueError, match=r"4 points never try gamma=\[0.1"):
+    study.checked_points(config, methods.METHODS)
+  config = CONFIG | {"methods": {"hing": {}}}
+  with pytest.raises(ValueError, match="'hing', which is none of"):
+    study.checked_points(config, methods.METHODS)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +106,7 @@ def test_every_config_is_fair(config, args):
     for variant in ("", ",tiny"):
       tree = workdir.as_json(config.get_config(arg + variant))
       _, task = study.KINDS[tree["data"]["kind"]]
-      study.checked_grids(tree, task.METHODS)
+      study.checked_points(tree, task.METHODS)
       assert len(tree["seeds"]) == (2 if variant else 5)
   with pytest.raises(ValueError, match="the argument is"):
     config.get_config("moons,20")
@@ -139,8 +161,8 @@ def test_a_comparison_goes_on_where_it_stopped(tmp_path):
 
 def records_of(config, value):
   """What a finished config leaves, of made-up numbers: value(method, i)."""
-  for method, options in config["methods"].items():
-    for i, point in enumerate(study.grid(options)):
+  for method in config["methods"]:
+    for i, point in enumerate(study.points(config, method)):
       validation, test = value(method, i)
       yield {
         "settings": study.settings(config),

@@ -4,10 +4,10 @@
   python -m experiments.loss_studies.compare \
     --config=configs/loss_tabular.py:letter --data_dir=data/tabular
 
-Each line that is appended to --results is one point of one method's grid, all
+Each line that is appended to --results is one point of one method, all
 seeds together, with the measures of validation and test examples by seed. What
 the file has already is not trained again, so the same command goes on where it
-was stopped. All methods must have equally many points. Which point stands for
+was stopped. All methods have equally many points. Which point stands for
 a method is decided afterwards, by validation: see `selection`.
 """
 
@@ -37,7 +37,7 @@ def main(_):
   with cli.user_errors():
     config = workdir.as_json(_CONFIG.value)
     load, task = study.KINDS[config["data"]["kind"]]
-    study.checked_grids(config, task.METHODS)  # before anything is read
+    study.checked_points(config, task.METHODS)  # before anything is read
     if len(config["seeds"]) < 2:
       raise ValueError(
         f"seeds={config['seeds']}: an error needs at least two seeds"

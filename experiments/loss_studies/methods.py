@@ -21,21 +21,23 @@ import losses
 NUM_NODES = 16
 
 
-def adam(point: dict) -> optax.GradientTransformation:
-  """Adam, with decoupled weight decay of what multiplies features."""
-  return optax.chain(
-    optax.scale_by_adam(),
-    optax.add_decayed_weights(
-      point.get("weight_decay", 0.0),
-      mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
-    ),
+def _decay(point):
+  """Decoupled weight decay of what multiplies features."""
+  return optax.add_decayed_weights(
+    point["weight_decay"],
+    mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
   )
+
+
+def adam(point: dict) -> optax.GradientTransformation:
+  return optax.chain(optax.scale_by_adam(), _decay(point))
 
 
 def normalized_momentum(point: dict) -> optax.GradientTransformation:
   """The step of EXACT's authors: gradients over their norm, momentum 0.9."""
-  del point
-  return optax.chain(losses.scale_by_norm_ema(), optax.trace(decay=0.9))
+  return optax.chain(
+    losses.scale_by_norm_ema(), optax.trace(decay=0.9), _decay(point)
+  )
 
 
 class Method(NamedTuple):

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every method, hyper-parameters and seed of a comparison: what is trained.
 
-A point is one combination of the values that a config lists for a method. All
-methods must have equally many, or the better searched one would win.
+All methods are searched with equally many points, or the better searched one
+would win, and with the same learning rates and weight decays, or it would be a
+comparison of these.
 """
 
-import itertools
 import pathlib
 import time
 
@@ -35,34 +35,59 @@ KINDS = {
 }
 
 
-def grid(options: dict) -> list[dict]:
-  """The points of a method: all combinations of its values."""
-  return [
-    dict(zip(options, values, strict=True))
-    for values in itertools.product(*options.values())
-  ]
+def points(config: dict, method: str) -> list[dict]:
+  """The hyper-parameters that are tried, as many for every method.
+
+  A Halton sequence: learning rate and weight decay log-uniform in their ranges,
+  in bases 2 and 3, the same for all methods with the same ranges; then each
+  hyper-parameter of the method's own, one of its values, in bases 5 and 7.
+
+  Raises:
+    ValueError: if a value of a method is never tried.
+  """
+  options = {**config["search"]["ranges"], **config["methods"][method]}
+  ranges = {name: options.pop(name) for name in config["search"]["ranges"]}
+  found = []
+  for i in range(1, config["search"]["num_points"] + 1):
+    point = {}
+    for base, (name, (low, high)) in zip((2, 3), ranges.items(), strict=True):
+      value = low * (high / low) ** radical_inverse(i, base)
+      point[name] = float(f"{value:.3g}")
+    for base, (name, values) in zip((5, 7), options.items(), strict=False):
+      point[name] = values[int(len(values) * radical_inverse(i, base))]
+    found.append(point)
+  for name, values in options.items():
+    tried = {point.get(name) for point in found}
+    if missing := [v for v in values if v not in tried]:
+      raise ValueError(
+        f"{len(found)} points never try {name}={missing} of {method}; list "
+        "fewer values and at most two hyper-parameters, or raise "
+        "search.num_points for all methods"
+      )
+  return found
 
 
-def checked_grids(config, known: dict) -> dict[str, list[dict]]:
+def radical_inverse(i: int, base: int) -> float:
+  """The digits of i behind the point: of 6 = 110 in base 2, 0.011."""
+  value, digit = 0.0, 1 / base
+  while i:
+    value += digit * (i % base)
+    i, digit = i // base, digit / base
+  return value
+
+
+def checked_points(config: dict, known: dict) -> dict[str, list[dict]]:
   """The points of every method of a config.
 
   Raises:
-    ValueError: if a method is not known, or they have not equally many points.
+    ValueError: if a method is not known or has more values than points.
   """
-  grids = {name: grid(options) for name, options in config["methods"].items()}
-  for name in grids:
+  for name in config["methods"]:
     if name not in known:
       raise ValueError(
         f"config.methods has {name!r}, which is none of {', '.join(known)}"
       )
-  sizes = {name: len(points) for name, points in grids.items()}
-  if len(set(sizes.values())) > 1:
-    raise ValueError(
-      "methods have budgets of "
-      f"{', '.join(f'{size} ({name})' for name, size in sizes.items())} "
-      "points; give each the same number, or the comparison favours one"
-    )
-  return grids
+  return {name: points(config, name) for name in config["methods"]}
 
 
 def settings(config: dict) -> dict:
@@ -93,15 +118,15 @@ def run(config: dict, data: splits.Data, task, path: pathlib.Path) -> dict:
   Returns:
     The records of each method, all its points.
   """
-  grids = checked_grids(config, task.METHODS)
+  searched = checked_points(config, task.METHODS)
   network = networks.make(config["network"], data.num_outputs)
   done = selection.read(path)
   seeds = task.prepare(data, config["seeds"], config["train"])
   shared = {"x": data.x, "y": data.y}
   environment = workdir.environment()
   found = {}
-  bar = tqdm.tqdm(total=sum(map(len, grids.values())), unit="point")
-  for name, points in grids.items():
+  bar = tqdm.tqdm(total=sum(map(len, searched.values())), unit="point")
+  for name, tried in searched.items():
     bar.set_description(f"{config['data']['name']}, {name}")
     run_points = training.every(
       task.make_trial(network, task.METHODS[name]), at_once=config["at_once"]
@@ -113,7 +138,7 @@ def run(config: dict, data: splits.Data, task, path: pathlib.Path) -> dict:
         "point": point,
         "seeds": config["seeds"],
       }
-      for point in points
+      for point in tried
     ]
     missing = [r for r in lines if selection.key(r) not in done]
     bar.update(len(lines) - len(missing))

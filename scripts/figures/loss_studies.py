@@ -42,8 +42,8 @@ def differences(columns: dict, metric: str, minus: str):
 
 def dots(columns: dict, metric: str, minus: str, label: str, limits):
   """Rows of data sets, a mark for each method; what is beyond has an arrow."""
-  canvas = canvas_lib.blank(60 + 62 * len(columns) + 70)
-  height = 130 + 62 * len(columns)
+  canvas = canvas_lib.blank(60 + 48 * len(columns) + 70)
+  height = 130 + 48 * len(columns)
   axes = canvas.add_axes((0.14, 60 / height, 0.55, (height - 80) / height))
   found = list(differences(columns, metric, minus))
   for i, (title, means, errors) in enumerate(found):
