@@ -10,6 +10,7 @@ import re
 
 from scripts import likelihood_tables
 from scripts import loss_toy_tables
+from scripts import loss_toy_task_tables
 from scripts import metrics_tables
 from scripts import paper_tables
 from scripts import photograph_tables
@@ -33,8 +34,8 @@ PLACES = (
   ("docs/losses/exact.md", loss_toy_tables.EXACT),
   ("docs/losses/tailr.md", (loss_toy_tables.toy_tailr,)),
   ("docs/losses/emo.md", (loss_toy_tables.toy_emo,)),
-  ("docs/losses/zlpr.md", (loss_toy_tables.toy_zlpr,)),
-  ("docs/losses/multitask.md", loss_toy_tables.MULTITASK),
+  ("docs/losses/zlpr.md", (loss_toy_task_tables.toy_zlpr,)),
+  ("docs/losses/multitask.md", loss_toy_task_tables.MULTITASK),
   ("docs/plans.md", plan_tables.MAKERS),
   ("docs/paper.md", paper_tables.MAKERS),
   ("docs/ablations.md", photograph_tables.MAKERS),

@@ -12,17 +12,12 @@ import real_runs
 from scipy import optimize
 from scipy import special
 from scipy import stats
-from sklearn import metrics as sklearn_metrics
 
 from configs import loss_toys
-from experiments.loss_studies import toy_emo_synonyms
 from experiments.loss_studies import toy_exact_3_points
 from experiments.loss_studies import toy_exact_5_points
 from experiments.loss_studies import toy_tailr_mixture
-from experiments.loss_studies import toy_task_directions
-from experiments.loss_studies import toy_zlpr_imbalance
 from experiments.loss_studies import toys
-import losses
 from scripts import table_places
 
 NAMES = [toy.__name__ for toy in loss_toys.TOYS]
@@ -179,96 +174,6 @@ def test_mixture():
   # The likeliest interval is that at the mode of the first Gaussian.
   peak = 0.8 * stats.norm.pdf(0, scale=0.5) * 0.05
   assert measured["largest"] == pytest.approx(peak, rel=1e-6)
-
-
-def test_synonyms():
-  config = config_of("emo_synonyms,tiny")
-  problem = toy_emo_synonyms.make_problem(3, config)
-  truth, group = np.float64(problem["truth"]), problem["group"]
-  for shares in (truth, problem["train"], problem["valid"]):
-    np.testing.assert_allclose(shares.sum(-1), 1, rtol=1e-6)
-  # Of each context, 0.8 falls on one group and the rest anywhere.
-  of_group = truth @ np.eye(4)[group]
-  np.testing.assert_allclose(of_group.max(-1), 0.8 + 0.2 / 4, rtol=1e-6)
-  np.testing.assert_allclose(np.median(of_group, -1), 0.2 / 4, rtol=1e-6)
-  # Synonyms are near each other.
-  unit = problem["embedding"]
-  unit = unit / np.linalg.norm(unit, axis=-1, keepdims=True)
-  cosine, same = unit @ unit.T, group[:, None] == group
-  assert cosine[same].min() > 0.8
-
-  logits = np.random.default_rng(0).normal(size=truth.shape)
-  log_p = jax.nn.log_softmax(jnp.float32(logits))
-  found = toy_emo_synonyms.expected(jnp.exp(log_p), -log_p, problem)
-  expected = losses.soft_emo_terms(
-    jnp.float32(logits), problem["truth"], problem["embedding"]
-  )
-  assert found["nll"] == pytest.approx(float(expected.nll.mean()), rel=1e-5)
-  assert found["emd"] == pytest.approx(float(expected.emd.mean()), rel=1e-5)
-  p = special.softmax(logits, axis=-1)
-  joint = np.einsum("ct,ci->ti", truth, p) / len(p)  # target, then prediction
-  own = np.eye(len(group), dtype=bool)
-  for name, where in (
-    ("target", own),
-    ("synonyms", same & ~own),
-    ("elsewhere", ~same),
-  ):
-    assert found[name] == pytest.approx(joint[where].sum(), rel=1e-5), name
-
-  config = ml_collections.ConfigDict(config)
-  config.points.tailr = config.points.tailr[:1]
-  with pytest.raises(ValueError, match=r"have \[1, 2\] points"):
-    toy_emo_synonyms.measure(config)
-
-
-def test_asymmetric_loss():
-  rng = np.random.default_rng(0)
-  z, t = rng.normal(size=(3, 5)) * 4, np.float64(rng.random((3, 5)) < 0.4)
-  p = special.expit(z)
-  q = np.maximum(p - 0.05, 0)
-  terms = t * (1 - p) * np.log(p) + (1 - t) * q**4 * np.log(1 - q)
-  found = toy_zlpr_imbalance.asymmetric(jnp.float32(z), jnp.float32(t))
-  np.testing.assert_allclose(found, -terms.sum(-1), rtol=1e-5)
-  # Finite at any score, as are its slopes.
-  far = jnp.array([[-200.0, 200.0, 200.0]]), jnp.array([[1.0, 0.0, 1.0]])
-  value, slope = jax.value_and_grad(
-    lambda z: toy_zlpr_imbalance.asymmetric(z, far[1]).sum()
-  )(far[0])
-  assert np.isfinite(value) and np.isfinite(slope).all()
-
-
-def test_labels_of_a_thousand():
-  config = config_of("zlpr_imbalance,tiny")
-  sets = toy_zlpr_imbalance.make_data(jax.random.key(0), config)
-  assert [len(x) for x, _ in sets] == [100, 20, 20]
-  for _, labels in sets:
-    np.testing.assert_array_equal(labels.sum(-1), 3)
-  scores = jax.random.normal(jax.random.key(1), (20, 20))
-  _, labels = sets[1]
-  for threshold in (0.0, 0.7):
-    expected = sklearn_metrics.f1_score(
-      labels, scores > threshold, average="micro"
-    )
-    found = toy_zlpr_imbalance.f1(scores, labels, threshold)
-    assert found == pytest.approx(expected, rel=1e-6)
-
-
-def test_directions_in_the_plane():
-  for rule, u in (  # of (1, 0) and (-1, 1)
-    ("equal", (0, 0.5)),
-    ("normalized", ((1 - 0.5**0.5) / 2, 0.5**0.5 / 2)),
-    ("min_norm", (0.2, 0.4)),
-    ("primary_secondary", (0.5, 0.5)),
-    ("pcgrad", (0.25, 0.75)),
-    ("upgrad", (0.25, 0.75)),
-  ):
-    found = toy_task_directions.in_the_plane(135.0, 2**0.5, rule)
-    np.testing.assert_allclose(found["u"], u, atol=1e-6)
-    progress = u[0], u[1] - u[0]
-    np.testing.assert_allclose(found["progress"], progress, atol=1e-6)
-  g = jnp.float32(toy_task_directions.pair(150.0, 2.0))
-  assert toy_task_directions.opposed(g.mean(0), g)
-  assert not toy_task_directions.opposed(jnp.array([0.25, 0.433]), g)
 
 
 @pytest.mark.parametrize("name", NAMES)
