@@ -10,7 +10,7 @@ same program with little to do, for tests. Linear models of an item's features.
 
 The claim, or rather its author's doubt (kexue.fm 9158): loss 1 balances
 classes, a class of N items weighs log N, but the generalisation is a failure.
-Every method has 12 points. Hardware: 2 CPU cores. Time: see docs/losses/
+Every method has 24 points. Hardware: 2 CPU cores. Time: see docs/losses/
 zlpr.md. Expected: its table, generated from
 experiments/results/loss_many_way.jsonl.
 """
@@ -46,7 +46,7 @@ def get_config(arg="digit_lines"):
   config.measures = ("accuracy", "macro_f1", "rare_f1")
   config.metric = "macro_f1"  # of validation: chooses the hyper-parameters
   config.search = dict(
-    num_points=12, ranges=dict(lr=(0.003, 0.1), weight_decay=(0.001, 1.0))
+    num_points=24, ranges=dict(lr=(0.001, 0.1), weight_decay=(0.001, 3.0))
   )
   config.methods = dict(
     cross_entropy={},

@@ -9,7 +9,7 @@ or satimage, page_blocks, letter, adult (files in --data_dir); with ",tiny", as
 in iris,tiny, the same program with little to do, for tests.
 
 The claim of EXACT (arXiv 2205.09615): better accuracy of linear models than
-cross-entropy, hinge and sigmoid. Every method has 12 points.
+cross-entropy, hinge and sigmoid. Every method has 24 points.
 Hardware: 2 CPU cores. Time: see docs/losses/exact.md. Expected: its table,
 generated from experiments/results/loss_tabular.jsonl.
 """
@@ -53,7 +53,7 @@ def get_config(arg="digits"):
   config.measures = ("accuracy",)
   config.metric = "accuracy"  # of validation: chooses the hyper-parameters
   config.search = dict(
-    num_points=12, ranges=dict(lr=(0.003, 0.3), weight_decay=(0.001, 1.0))
+    num_points=24, ranges=dict(lr=(0.003, 0.3), weight_decay=(0.001, 3.0))
   )
   exact = dict(margin=(0.5, 5.0), final_sigma=(0.01, 0.3))
   config.methods = dict(
