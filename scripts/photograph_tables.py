@@ -2,6 +2,7 @@
 """Tables of the ablations on photographs, from results of evaluate."""
 
 import math
+import pathlib
 
 from configs import photographs
 from experiments import workdir
@@ -9,7 +10,7 @@ from scripts import results
 from scripts.sweep import points as points_lib
 
 # What may differ between the runs of one row; the classes are the folder's.
-SAME_ROW = ("model.num_classes ", "train.seed ")
+SAME_ROW = ("model.num_classes", "train.seed")
 
 COLUMNS = (
   ("kernel distance, held out", "held_out", "kernel", 3),
@@ -32,28 +33,25 @@ def protocol(record: dict) -> tuple:
   )
 
 
-def records() -> list[dict]:
-  """Records with samples of finished runs, by the newest one's protocol."""
-  found = [
-    r
-    for r in results.lines("photographs")
-    if "samples" in r
-    and r["checkpoint_step"] == r["config"]["train"]["total_steps"]
-  ]
+def same_protocol(found: list[dict]) -> list[dict]:
+  """Those of the newest one's protocol."""
   return [r for r in found if protocol(r) == protocol(found[-1])]
 
 
-def is_of(record: dict, config: dict) -> bool:
-  """Whether a record is of a run and sampler of this config, of any seed."""
-  if record["config"]["sample"] != config["sample"]:
-    return False
-  differences = workdir.differences(
-    workdir.immutable(record["config"]),
-    workdir.immutable(config),
-    there="",
-    here="",
+def records() -> list[dict]:
+  """Records with samples by the newest one's protocol, of whatever step."""
+  return same_protocol(
+    [r for r in results.lines("photographs") if "samples" in r]
   )
-  return all(text.startswith(SAME_ROW) for text in differences)
+
+
+def finished(record: dict) -> bool:
+  return record["checkpoint_step"] == record["config"]["train"]["total_steps"]
+
+
+def folder(record: dict) -> str:
+  """The data set: the name of the folder that was prepared."""
+  return pathlib.PurePath(record["config"]["data"]["data_dir"]).name
 
 
 def mean_and_error(values: list[float], digits: int) -> str:
@@ -81,27 +79,30 @@ def study_rows(size: int, study: str, found: list[dict]) -> list[tuple]:
     config = workdir.as_json(
       points_lib.parse_config(f"configs/photographs.py:{arg}", overrides)
     )
-    by_seed = {
-      r["config"]["train"]["seed"]: r for r in found if is_of(r, config)
-    }
-    if not by_seed:
-      continue
-    runs = list(by_seed.values())
-    # Longer trainings are rows of their own.
-    steps = max(r["checkpoint_step"] for r in runs)
-    runs = [r for r in runs if r["checkpoint_step"] == steps]
-    rows.append(
-      (
-        f"{size}",
-        name or "the config",
-        str(len(runs)),
-        f"{steps:,}",
-        *(
-          mean_and_error([r["samples"][against][key] for r in runs], digits)
-          for _, against, key, digits in COLUMNS
-        ),
+    of_point = [
+      r
+      for r in found
+      if finished(r) and results.is_of(r, config, apart=SAME_ROW)
+    ]
+    for data in sorted({folder(r) for r in of_point}):
+      runs = [r for r in of_point if folder(r) == data]
+      # The longest trainings, and of a seed the newest.
+      steps = max(r["checkpoint_step"] for r in runs)
+      runs = [r for r in runs if r["checkpoint_step"] == steps]
+      runs = list({r["config"]["train"]["seed"]: r for r in runs}.values())
+      rows.append(
+        (
+          data,
+          f"{size}",
+          name or "the config",
+          str(len(runs)),
+          f"{steps:,}",
+          *(
+            mean_and_error([r["samples"][against][key] for r in runs], digits)
+            for _, against, key, digits in COLUMNS
+          ),
+        )
       )
-    )
   return rows
 
 
@@ -116,12 +117,24 @@ def _study(study: str) -> str:
   ]
   if not rows:
     return "Not yet run."
-  header = ("pixels", study, "seeds", "steps", *(name for name, *_ in COLUMNS))
-  s, where = found[-1]["samples"], results.where(found[-1]["environment"])
+  header = (
+    "photographs",
+    "pixels",
+    study,
+    "seeds",
+    "steps",
+    *(name for name, *_ in COLUMNS),
+  )
+  return f"{results.markdown(header, rows)}\n\n{caption(found[-1])}"
+
+
+def caption(record: dict) -> str:
+  """What the numbers of a table share, of its newest record."""
+  s = record["samples"]
   return (
-    f"{results.markdown(header, rows)}\n\n{s['num_samples']:,} samples of seed "
-    f"{s['seed']}, features of {s['features']['name']} "
-    f"({s['features']['weights_hash']}); {where}."
+    f"{s['num_samples']:,} samples of seed {s['seed']}, features of "
+    f"{s['features']['name']} ({s['features']['weights_hash']}); "
+    f"{results.where(record['environment'])}."
   )
 
 

@@ -13,6 +13,7 @@ from scripts import loss_toy_tables
 from scripts import loss_toy_task_tables
 from scripts import metrics_tables
 from scripts import paper_tables
+from scripts import photograph_sampler_tables
 from scripts import photograph_tables
 from scripts import plan_tables
 from scripts import readme_tables
@@ -38,7 +39,10 @@ PLACES = (
   ("docs/losses/multitask.md", loss_toy_task_tables.MULTITASK),
   ("docs/plans.md", plan_tables.MAKERS),
   ("docs/paper.md", paper_tables.MAKERS),
-  ("docs/ablations.md", photograph_tables.MAKERS),
+  (
+    "docs/ablations.md",
+    (*photograph_tables.MAKERS, *photograph_sampler_tables.MAKERS),
+  ),
   ("docs/metrics.md", metrics_tables.MAKERS),
   ("docs/likelihood.md", (likelihood_tables.likelihood,)),
 )

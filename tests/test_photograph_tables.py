@@ -6,14 +6,18 @@ import json
 import pytest
 
 from experiments import workdir
+from scripts import photograph_sampler_tables
 from scripts import photograph_tables
 from scripts import results as results_lib
 from scripts.sweep import points as points_lib
 
 
-def record(arg, overrides, *, kernel, step=2_000):
+def record(arg, overrides, *, kernel, step=2_000, data="flowers"):
   """A line as evaluate would write it; the numbers alone are made up."""
-  overrides = overrides | {"train.total_steps": step}
+  overrides = overrides | {
+    "train.total_steps": step,
+    "data.data_dir": f"/elsewhere/{data}",
+  }
   config = points_lib.parse_config(f"configs/photographs.py:{arg}", overrides)
   config.model.num_classes = 5  # Training has it from the folder.
   distances = dict(kernel=kernel, frechet=100.0, precision=0.5, recall=0.25)
@@ -72,9 +76,24 @@ def test_seeds_of_a_row_come_together(results):
     128, "table2", photograph_tables.records()
   )
   # Mean 3, and sqrt(((2 - 3)^2 + (4 - 3)^2) / 1 / 2) = 1.
-  assert first[1] == "ref_at_noise 128.0, ref_at_data 128.0"
-  assert first[2:5] == ("2", "2,000", "3.000 ± 1.000")
-  assert second[2:5] == ("1", "2,000", "1.500")
+  assert first[2] == "ref_at_noise 128.0, ref_at_data 128.0"
+  assert first[3:6] == ("2", "2,000", "3.000 ± 1.000")
+  assert second[3:6] == ("1", "2,000", "1.500")
+
+
+def test_sets_of_photographs_have_rows_of_their_own(results):
+  results(
+    [
+      shifted(32.0, 0, kernel=2.0, data="flowers"),
+      shifted(32.0, 0, kernel=4.0, data="clothing"),
+      shifted(32.0, 1, kernel=6.0, data="clothing"),
+    ]
+  )
+  rows = photograph_tables.study_rows(
+    128, "table2", photograph_tables.records()
+  )
+  assert [row[0] for row in rows] == ["clothing", "flowers"]
+  assert [row[5] for row in rows] == ["5.000 ± 1.000", "2.000"]
 
 
 def test_other_runs_stay_out(results):
@@ -89,9 +108,58 @@ def test_other_runs_stay_out(results):
   results([fewer, other, guided, stopped, shifted(32.0, 0, kernel=1.0)])
   found = photograph_tables.records()
   (row,) = photograph_tables.study_rows(128, "table2", found)
-  assert row[1] == "ref_at_noise 32.0, ref_at_data 32.0"
+  assert row[2] == "ref_at_noise 32.0, ref_at_data 32.0"
   by_name = {make.__name__: make for make in photograph_tables.MAKERS}
   table = by_name["photographs_table2"]()
   assert table.count("\n| ") == 2 and "1,000 samples of seed 0" in table
   results([])
   assert by_name["photographs_table2"]() == "Not yet run."
+
+
+def sampled(method, num_steps, kernel, *, step=4_000, **changes):
+  r = record("128,uvit", {}, kernel=kernel, step=step)
+  r["config"]["train"]["total_steps"] = 20_000
+  sampler = {"method": method, "num_steps": num_steps} | changes
+  r["config"]["sample"] |= sampler
+  r["samples"] |= r["config"]["sample"]
+  r["samples"]["num_network_evaluations"] = num_steps
+  r["samples"]["real"] = {"kernel": 0.0}
+  for side in ("train", "held_out"):
+    r["samples"][side] = r["samples"][side] | {"kernel_standard_error": 0.01}
+  return r
+
+
+def test_samplers_of_the_newest_checkpoint(results):
+  results(
+    [
+      sampled("ancestral", 512, 9.0, step=2_000),
+      sampled("ancestral", 512, 2.0),
+      sampled("dpmpp_2m", 32, 3.0),
+      sampled("dpmpp_2m", 32, 2.1),  # again
+      sampled("ddim", 32, 2.5),
+      sampled("dpmpp_2m", 32, 1.0, guidance_scale=2.0),
+      shifted(32.0, 0, kernel=0.5),  # no U-ViT
+      sampled("ancestral", 512, 2.0),
+    ]
+  )
+  rows = [
+    photograph_sampler_tables.row(r)
+    for r in photograph_sampler_tables.records()
+  ]
+  assert [row[:2] + row[3:5] for row in rows] == [
+    ("512", "ancestral", "1", "2.000 ± 0.010"),
+    ("32", "dpmpp_2m", "1", "2.100 ± 0.010"),
+    ("32", "ddim", "1", "2.500 ± 0.010"),
+    ("32", "dpmpp_2m", "2", "1.000 ± 0.010"),
+  ]
+  table = photograph_sampler_tables.photographs_samplers()
+  assert "step 4,000 of 20,000 (256,000 images seen)" in table
+  sentence = photograph_sampler_tables.photographs_fast()
+  assert "is dpmpp_2m, at 2.100" in sentence and "+5.0% against" in sentence
+
+
+def test_no_samplers(results):
+  results([sampled("dpmpp_2m", 32, 3.0)])
+  assert photograph_sampler_tables.photographs_fast() == "Not yet run."
+  results([])
+  assert photograph_sampler_tables.photographs_samplers() == "Not yet run."

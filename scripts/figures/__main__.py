@@ -23,6 +23,7 @@ from scripts.figures import canvas
 from scripts.figures import logsnr
 from scripts.figures import networks
 from scripts.figures import noisy_photograph
+from scripts.figures import samples
 from scripts.figures import toy_exact
 from scripts.figures import toy_tasks
 from scripts.figures import toy_tokens
@@ -36,6 +37,7 @@ DRAW = {
   "wavelet": wavelet.draw,
   "unet": functools.partial(networks.draw, "512,unet", "U-Net"),
   "uvit": functools.partial(networks.draw, "512,uvit", "U-ViT"),
+  "flowers": samples.draw,
   "exact_3_points": toy_exact.draw_3_points,
   "exact_5_points": toy_exact.draw_5_points,
   "tailr_mixture": toy_tokens.draw_tailr,
