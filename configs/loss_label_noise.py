@@ -57,7 +57,8 @@ def get_config(arg="digits,20"):
   )
   config.seeds = SEEDS
   config.at_once = is_digits  # Convolutions are faster one by one.
-  config.measures = ("accuracy", "ece", "overconfidence", "reliability")
+  config.measures = ("accuracy", "ece", "overconfidence")
+  config.diagrams = ("reliability",)  # of test examples, summed over seeds
   config.metric = "accuracy"  # of validation: chooses the hyper-parameters
   config.search = dict(
     num_points=24, ranges=dict(lr=(0.0003, 0.03), weight_decay=(0.001, 3.0))

@@ -44,6 +44,7 @@ def get_config(arg="digit_lines"):
   config.seeds = SEEDS
   config.at_once = True
   config.measures = ("accuracy", "macro_f1", "rare_f1")
+  config.diagrams = ()
   config.metric = "macro_f1"  # of validation: chooses the hyper-parameters
   config.search = dict(
     num_points=24, ranges=dict(lr=(0.001, 0.1), weight_decay=(0.001, 3.0))

@@ -49,6 +49,7 @@ def get_config(arg="digit_sets"):
     "average_precision",
     "micro_f1_at_best_threshold",
   )
+  config.diagrams = ()
   config.metric = "micro_f1"  # of validation: chooses the hyper-parameters
   config.search = dict(
     num_points=24, ranges=dict(lr=(0.001, 0.1), weight_decay=(0.001, 3.0))

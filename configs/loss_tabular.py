@@ -51,6 +51,7 @@ def get_config(arg="digits"):
   config.seeds = SEEDS
   config.at_once = True
   config.measures = ("accuracy",)
+  config.diagrams = ()
   config.metric = "accuracy"  # of validation: chooses the hyper-parameters
   config.search = dict(
     num_points=24, ranges=dict(lr=(0.003, 0.3), weight_decay=(0.001, 3.0))

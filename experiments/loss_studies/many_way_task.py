@@ -62,8 +62,8 @@ def loss3(logits, labels, where, point, frequency):
 
 METHODS = {
   "cross_entropy": Method("cross-entropy", cross_entropy),
-  "weighted": Method("the same, class weights", weighted),
-  "adjusted": Method("the same, logit adjustment", adjusted),
+  "weighted": Method("cross-entropy, class weights", weighted),
+  "adjusted": Method("cross-entropy, logit adjustment", adjusted),
   "many_way_loss1": Method("n m-way, loss 1", loss1),
   "many_way_loss3": Method("n m-way, loss 3", loss3),
 }

@@ -62,8 +62,8 @@ def zlpr(scores, labels, point, frequency):
 
 METHODS = {
   "binary": Method("binary cross-entropy", binary),
-  "binary_smooth": Method("the same, label smoothing", binary),
-  "weighted_binary": Method("the same, class weights", weighted_binary),
+  "binary_smooth": Method("binary, label smoothing", binary),
+  "weighted_binary": Method("binary, class weights", weighted_binary),
   "focal": Method("focal", focal),
   "asymmetric": Method("asymmetric", asymmetric),
   "zlpr": Method("ZLPR", zlpr),

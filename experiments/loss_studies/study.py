@@ -150,10 +150,10 @@ def run(config: dict, data: splits.Data, task, path: pathlib.Path) -> dict:
       measured = run_points([r["point"] for r in batch], seeds, shared)
       seconds = (time.perf_counter() - began) / len(batch)
       for i, record in enumerate(batch):
-        record |= {
-          part: columns(measured[part], i, config["measures"])
-          for part in ("validation", "test")
-        }
+        names = config["measures"]
+        record["validation"] = columns(measured["validation"], i, names)
+        names = [*names, *config["diagrams"]]
+        record["test"] = columns(measured["test"], i, names)
         record |= {"seconds": round(seconds, 3), "environment": environment}
         records.append_result(path, record)
         done[selection.key(record)] = record
