@@ -15,8 +15,8 @@ from experiments.loss_studies import study
 from scripts import results
 
 
-def chosen(config: dict, records: list[dict]) -> dict[str, dict]:
-  """The chosen record of each method of a config that is finished."""
+def finished(config: dict, records: list[dict]) -> dict[str, list[dict]]:
+  """All records of each method of a config of which every point was trained."""
   by_key = {selection.key(r): r for r in records}
   found = {}
   for method in config["methods"]:
@@ -32,9 +32,16 @@ def chosen(config: dict, records: list[dict]) -> dict[str, dict]:
       for point in study.points(config, method)
     ]
     if all(key in by_key for key in keys):
-      of_method = [by_key[key] for key in keys]
-      found[method] = selection.best(of_method, config["metric"])
+      found[method] = [by_key[key] for key in keys]
   return found
+
+
+def chosen(config: dict, records: list[dict]) -> dict[str, dict]:
+  """The chosen record of each method of a config that is finished."""
+  return {
+    method: selection.best(of_method, config["metric"])
+    for method, of_method in finished(config, records).items()
+  }
 
 
 def cell(values: list[float], scale: float = 100, digits: int = 1) -> str:
@@ -98,6 +105,7 @@ def _footnote(columns) -> str:
   config, of_arg = list(columns.values())[-1]
   record = next(iter(of_arg.values()))
   points = config["search"]["num_points"]
+  metric = config["metric"].replace("_", " ").replace("f1", "F1")
   environments = [
     r["environment"] for _, of in columns.values() for r in of.values()
   ]
@@ -106,7 +114,7 @@ def _footnote(columns) -> str:
   return (
     f"Mean ± standard error over {len(config['seeds'])} seeds, each with its "
     f"own training and validation examples; {points} points a method, chosen "
-    f"by the mean {config['metric'].replace('_', ' ')} on validation examples "
+    f"by the mean {metric} on validation examples "
     f"({e['devices'][0]}, {e['num_cores']} cores, jax {e['versions']['jax']}, "
     f"commit {', '.join(commits)})."
   )
@@ -163,6 +171,26 @@ def loss_label_noise_calibration() -> str:
   return _with_footnote(columns, by_data(columns, "ece"))
 
 
+def loss_label_noise_gamma() -> str:
+  """Accuracy of TaiLr over gamma, the rest chosen by validation."""
+  columns = label_noise()
+  if not columns:
+    return "Not yet run."
+  rows = {}
+  for config, _ in columns.values():
+    of_method = finished(config, results.lines(config["study"])).get("tailr")
+    for gamma in config["methods"]["tailr"]["gamma"]:
+      some = [r for r in of_method or [] if r["point"]["gamma"] == gamma]
+      text = "-"
+      if some:
+        text = cell(selection.best(some, config["metric"])["test"]["accuracy"])
+      rows.setdefault(gamma, []).append(text)
+  names = [title_of(arg) for arg in columns]
+  return results.markdown(
+    ("gamma", *names), [(f"{gamma:g}", *cells) for gamma, cells in rows.items()]
+  )
+
+
 def loss_multilabel_micro_f1() -> str:
   columns = multilabel()
   return _with_footnote(
@@ -196,7 +224,11 @@ def loss_many_way_f1() -> str:
 
 
 EXACT = (loss_tabular_accuracy,)
-TAILR = (loss_label_noise_accuracy, loss_label_noise_calibration)
+TAILR = (
+  loss_label_noise_accuracy,
+  loss_label_noise_gamma,
+  loss_label_noise_calibration,
+)
 ZLPR = (
   loss_multilabel_micro_f1,
   loss_multilabel_micro_f1_at_best_threshold,

@@ -9,6 +9,7 @@ import pathlib
 import re
 
 from scripts import likelihood_tables
+from scripts import loss_study_tables
 from scripts import loss_toy_tables
 from scripts import loss_toy_task_tables
 from scripts import metrics_tables
@@ -32,10 +33,19 @@ PLACES = (
     ),
   ),
   ("docs/losses.md", (readme_tables.losses_linear, readme_tables.losses_exact)),
-  ("docs/losses/exact.md", loss_toy_tables.EXACT),
-  ("docs/losses/tailr.md", (loss_toy_tables.toy_tailr,)),
+  (
+    "docs/losses/exact.md",
+    (*loss_toy_tables.EXACT, *loss_study_tables.EXACT),
+  ),
+  (
+    "docs/losses/tailr.md",
+    (loss_toy_tables.toy_tailr, *loss_study_tables.TAILR),
+  ),
   ("docs/losses/emo.md", (loss_toy_tables.toy_emo,)),
-  ("docs/losses/zlpr.md", (loss_toy_task_tables.toy_zlpr,)),
+  (
+    "docs/losses/zlpr.md",
+    (loss_toy_task_tables.toy_zlpr, *loss_study_tables.ZLPR),
+  ),
   ("docs/losses/multitask.md", loss_toy_task_tables.MULTITASK),
   ("docs/plans.md", plan_tables.MAKERS),
   ("docs/paper.md", paper_tables.MAKERS),

@@ -21,6 +21,7 @@ import PIL.Image
 from experiments import cli
 from scripts.figures import canvas
 from scripts.figures import logsnr
+from scripts.figures import loss_studies
 from scripts.figures import networks
 from scripts.figures import noisy_photograph
 from scripts.figures import samples
@@ -44,6 +45,9 @@ DRAW = {
   "emo_synonyms": toy_tokens.draw_emo,
   "zlpr_imbalance": toy_tasks.draw_zlpr,
   "task_directions": toy_tasks.draw_directions,
+  "loss_tabular": loss_studies.draw_tabular,
+  "loss_label_noise": loss_studies.draw_label_noise,
+  "loss_multilabel": loss_studies.draw_multilabel,
 }
 
 # A pixel differs if a colour does by more than this, of 256 levels.
