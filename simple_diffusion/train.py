@@ -98,10 +98,12 @@ def make_update(
     halted = state.halted | ~(jnp.isfinite(loss) & jnp.isfinite(norm))
     scale = jnp.minimum(1.0, max_grad_norm / norm)
     # Selections on what goes in, not on the new state: XLA can then still
-    # write it over the old one.
-    grads = jax.tree.map(lambda g: jnp.where(halted, 0.0, scale * g), grads)
+    # write it over the old one. Behind a barrier, or XLA for GPUs takes their
+    # zeros and those that a scan starts from for one array, and reads it here.
+    zero = jax.lax.optimization_barrier(jnp.float32(0))
+    grads = jax.tree.map(lambda g: jnp.where(halted, zero, scale * g), grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    updates = jax.tree.map(lambda u: jnp.where(halted, 0.0, u), updates)
+    updates = jax.tree.map(lambda u: jnp.where(halted, zero, u), updates)
     params = optax.apply_updates(state.params, updates)
     decay = jnp.where(halted, 1.0, ema_decay_at(state.step, ema_decay))
     ema_params = jax.tree.map(
