@@ -74,6 +74,8 @@ def test_all_methods_are_searched_alike():
   assert found["hinge"] == [
     {k: v for k, v in p.items() if k != "gamma"} for p in found["tailr"]
   ]
+  # 5 is 12 in base 3, so .21.
+  assert study.radical_inverse(5, 3) == pytest.approx(2 / 3 + 1 / 9)
   own = CONFIG | {"methods": {"exact": {"lr": [4, 4]}}}
   assert {p["lr"] for p in study.points(own, "exact")} == {4}
 
@@ -208,6 +210,6 @@ def test_tables_show_what_validation_chose(tmp_path, monkeypatch):
 
 
 def test_cells_and_titles():
-  assert loss_study_tables.cell([-1e-6, 1e-6]) == "0.0 ± 0.0"
+  assert loss_study_tables.cell([-1e-6, -1e-6]) == "0.0 ± 0.0"
   assert loss_study_tables.title_of("page_blocks") == "page blocks"
   assert loss_study_tables.title_of("digits,20") == "digits, 20 %"
