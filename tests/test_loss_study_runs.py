@@ -205,7 +205,7 @@ def test_tables_show_what_validation_chose(tmp_path, monkeypatch):
   assert "| EXACT, its authors' step | - |" in table
   assert "| TaiLr | - |" in table  # one of its points is missing
   # Seed by seed the difference is .2 exactly.
-  assert "| hinge | 20.0 ± 0.0 |" in table
+  assert "| hinge | 20.00 ± 0.00 |" in table
   assert "24 points a method" in table and "5 seeds" in table
 
 
