@@ -3,6 +3,8 @@
 
 from flax import linen as nn
 
+from experiments.loss_studies import encoder
+
 
 class MLP(nn.Module):
   """Dense layers with ReLU; without widths it is linear in the features."""
@@ -47,7 +49,12 @@ class HashedLinear(nn.Module):
     return table(buckets).sum(-2) + bias[None]
 
 
-NETWORKS = {"mlp": MLP, "cnn": SmallCNN, "hashed": HashedLinear}
+NETWORKS = {
+  "mlp": MLP,
+  "cnn": SmallCNN,
+  "hashed": HashedLinear,
+  "words": encoder.WordNetwork,
+}
 
 
 def make(options: dict, num_outputs: int) -> nn.Module:

@@ -15,6 +15,7 @@ import tqdm
 from experiments import records
 from experiments import workdir
 from experiments.loss_studies import classification
+from experiments.loss_studies import few_labels
 from experiments.loss_studies import images
 from experiments.loss_studies import many_way
 from experiments.loss_studies import many_way_task
@@ -22,6 +23,8 @@ from experiments.loss_studies import multilabel
 from experiments.loss_studies import multilabel_task
 from experiments.loss_studies import networks
 from experiments.loss_studies import selection
+from experiments.loss_studies import spans
+from experiments.loss_studies import spans_task
 from experiments.loss_studies import splits
 from experiments.loss_studies import tabular
 from experiments.loss_studies import training
@@ -32,6 +35,8 @@ KINDS = {
   "images": (images.load, classification),
   "multilabel": (multilabel.load, multilabel_task),
   "many_way": (many_way.load, many_way_task),
+  "spans": (spans.load, spans_task),
+  "few_labels": (images.load, few_labels),
 }
 
 
