@@ -41,17 +41,17 @@ def get_config(arg="python"):
       width=128,
       num_layers=2,
       num_heads=4,
-      train=dict(num_steps=3_000, batch_size=32, lr=2e-3),
+      train=dict(num_steps=2_000, batch_size=32, lr=2e-3),
     ),
     # Sequences; each student sees its own.
-    num_train=2_000,
+    num_train=1_500,
     num_validation=500,
-    num_test=1_000,
-    num_samples=1_000,  # of each student
+    num_test=600,
+    num_samples=600,  # of each student
   )
   # Smaller than the oracle, which it can't equal.
   config.network = dict(width=64, num_layers=2, num_heads=2)
-  config.train = dict(num_steps=300, batch_size=32)
+  config.train = dict(num_steps=200, batch_size=32)
   config.seeds = SEEDS
   config.metric = "log_likelihood"  # of validation: chooses hyper-parameters
   config.search = dict(
