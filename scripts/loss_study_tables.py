@@ -50,7 +50,7 @@ def cell(values: list[float], scale: float = 100, digits: int = 1) -> str:
   return f"{mean:.{digits}f} ± {error:.{digits}f}"
 
 
-def _columns(module, args):
+def columns_of(module, args):
   """{argument: (config, chosen records)} of what has results."""
   found = {}
   for arg in args:
@@ -123,14 +123,14 @@ def _footnote(columns) -> str:
   )
 
 
-def _with_footnote(columns, *tables) -> str:
+def with_footnote(columns, *tables) -> str:
   if not columns:
     return "Not yet run."
   return "\n\n".join([*tables, _footnote(columns)])
 
 
 def tabular() -> dict:
-  return _columns(loss_tabular, loss_tabular.DATA)
+  return columns_of(loss_tabular, loss_tabular.DATA)
 
 
 def label_noise() -> dict:
@@ -139,20 +139,20 @@ def label_noise() -> dict:
     for name in loss_label_noise.DATA
     for noise in loss_label_noise.NOISE
   ]
-  return _columns(loss_label_noise, args)
+  return columns_of(loss_label_noise, args)
 
 
 def multilabel() -> dict:
-  return _columns(loss_multilabel, loss_multilabel.DATA)
+  return columns_of(loss_multilabel, loss_multilabel.DATA)
 
 
 def many_way() -> dict:
-  return _columns(loss_many_way, loss_many_way.DATA)
+  return columns_of(loss_many_way, loss_many_way.DATA)
 
 
 def loss_tabular_accuracy() -> str:
   columns = tabular()
-  return _with_footnote(
+  return with_footnote(
     columns,
     by_data(columns, "accuracy"),
     by_data(columns, "accuracy", minus="cross_entropy"),
@@ -161,7 +161,7 @@ def loss_tabular_accuracy() -> str:
 
 def loss_label_noise_accuracy() -> str:
   columns = label_noise()
-  return _with_footnote(
+  return with_footnote(
     columns,
     by_data(columns, "accuracy"),
     by_data(columns, "accuracy", minus="cross_entropy"),
@@ -171,7 +171,7 @@ def loss_label_noise_accuracy() -> str:
 def loss_label_noise_calibration() -> str:
   """Expected calibration error of the points chosen by accuracy."""
   columns = label_noise()
-  return _with_footnote(columns, by_data(columns, "ece"))
+  return with_footnote(columns, by_data(columns, "ece"))
 
 
 def loss_label_noise_gamma() -> str:
@@ -196,7 +196,7 @@ def loss_label_noise_gamma() -> str:
 
 def loss_multilabel_micro_f1() -> str:
   columns = multilabel()
-  return _with_footnote(
+  return with_footnote(
     columns,
     by_data(columns, "micro_f1"),
     by_data(columns, "micro_f1", minus="weighted_binary"),
@@ -219,7 +219,7 @@ def loss_multilabel_average_precision() -> str:
 def loss_many_way_f1() -> str:
   """Macro F1, and micro F1 of all classes but the frequent one."""
   columns = many_way()
-  return _with_footnote(
+  return with_footnote(
     columns,
     by_data(columns, "macro_f1"),
     by_data(columns, "macro_f1", minus="cross_entropy"),
