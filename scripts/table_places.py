@@ -9,6 +9,7 @@ import pathlib
 import re
 
 from scripts import likelihood_tables
+from scripts import loss_language_tables
 from scripts import loss_study_tables
 from scripts import loss_toy_tables
 from scripts import loss_toy_task_tables
@@ -39,9 +40,16 @@ PLACES = (
   ),
   (
     "docs/losses/tailr.md",
-    (loss_toy_tables.toy_tailr, *loss_study_tables.TAILR),
+    (
+      loss_toy_tables.toy_tailr,
+      *loss_study_tables.TAILR,
+      *loss_language_tables.TAILR,
+    ),
   ),
-  ("docs/losses/emo.md", (loss_toy_tables.toy_emo,)),
+  (
+    "docs/losses/emo.md",
+    (loss_toy_tables.toy_emo, *loss_language_tables.EMO),
+  ),
   (
     "docs/losses/zlpr.md",
     (loss_toy_task_tables.toy_zlpr, *loss_study_tables.ZLPR),

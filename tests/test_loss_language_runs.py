@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Studies of language models as they run: with an oracle, and adapting."""
 
+import collections
 import json
 
 import pytest
@@ -14,6 +15,9 @@ from experiments.loss_studies import adaptation_cost
 from experiments.loss_studies import language_units
 from experiments.loss_studies import oracle
 from experiments.loss_studies import selection
+from scripts import loss_language_tables
+from scripts import results
+from scripts.figures import loss_language
 
 
 def tree_of(module, arg):
@@ -47,6 +51,57 @@ def test_a_study_of_one_seed_is_refused():
   tree = tree_of(loss_oracle, "python,tiny") | {"seeds": [0]}
   with pytest.raises(ValueError, match=r"seeds=\[0\]: .* at least two"):
     language_units.of_config(tree, ())
+
+
+def records_of(config, references, value):
+  """What a finished study leaves, of made-up numbers: value(method, i)."""
+  environment = {"devices": ["cpu"], "num_cores": 2, "git_sha": "0"}
+  environment["versions"] = {"jax": "0"}
+  counted = collections.Counter()
+  for method, point in language_units.of_config(config, references):
+    chosen_by, measured = value(method, counted[method])
+    counted[method] += 1
+    yield language_units.record_of(config, method, point) | {
+      "validation": {"log_likelihood": [chosen_by] * 3},
+      "test": {name: [v - 0.1, v, v + 0.1] for name, v in measured.items()},
+      "environment": environment,
+    }
+
+
+def test_tables_and_figure_of_an_adaptation(tmp_path, monkeypatch):
+  monkeypatch.setattr(results, "FOLDER", tmp_path)
+  assert loss_language_tables.loss_adaptation_quality() == "Not yet run."
+  assert loss_language_tables.loss_adaptation_step() == "Not yet run."
+  config = tree_of(loss_adaptation, "tinyshakespeare")
+
+  def value(method, i):
+    test = {"emd": 0.5, "bleu": 0.2, "self_bleu": 0.3, "divergence": 0.6}
+    if method != "text":
+      test |= {"log_likelihood": -4.0 + (i == 2), "before": -5.0}
+    return (-1.0 if i == 2 else -2.0), test
+
+  lines = list(records_of(config, adaptation.REFERENCES, value))
+  path = tmp_path / "loss_adaptation.jsonl"
+  last = next(r for r in lines[::-1] if r["method"] == "emo_mode2_fixed")
+  lines.remove(last)  # one point of one method
+  path.write_text("".join(json.dumps(r) + "\n" for r in lines))
+  rows = loss_language_tables.loss_adaptation_quality().splitlines()
+  names = [row.split(" | ")[0] for row in rows if row.startswith("| ")]
+  assert "| before" in names and "| TaiLr" in names
+  assert len(names) == 2 + 2 + len(config["methods"]) - 1
+  (tailr,) = (row for row in rows if row.startswith("| TaiLr"))
+  # Of e^2.9, e^3 and e^3.1: mean 20.15, deviation 2.01, over three.
+  assert "| 20.2 ± 1.2 | 0.500 ± 0.058 |" in tailr
+  assert "| 20.0 ± 5.8 | 30.0 ± 5.8 | 0.600 ± 0.058 |" in tailr
+  assert "gamma 0.01, min weight 0" in tailr
+  (text_row,) = (row for row in rows if row.startswith("| validation text"))
+  assert "| - | 0.500" in text_row and text_row.endswith("| - |")
+  left, right = loss_language.draw_adaptation().axes
+  # Four points a method, but for the last; the text has no perplexity.
+  counts = [len(line.get_xdata()) for line in left.get_lines()]
+  assert sorted(counts) == [1, 3, 4, 4, 4, 4, 4]
+  assert len(right.get_lines()) == 8
+  assert left.get_lines()[0].get_xdata()[2] == pytest.approx(20.15, abs=0.01)
 
 
 def test_units_are_measured_once(tmp_path):
@@ -126,24 +181,13 @@ def test_costs_of_a_step(tmp_path):
 
 
 def test_what_is_missing_is_said_before_anything_is_trained(tmp_path):
-  children = [
-    real_runs.start_python(
-      [
-        "-m",
-        "experiments.loss_studies.compare_language",
-        f"--config=configs/loss_{name}.py:{arg}",
-        f"--results={tmp_path}/results.jsonl",
-      ]
-    )
-    for name, arg in (
-      ("oracle", "classicbooks"),
-      ("adaptation", "tinyshakespeare"),
-    )
-  ]
-  for code, _, err in real_runs.end(children):
-    assert code == 2
-    assert err.startswith("error: classicbooks is read from train.txt")
-    assert len(err.splitlines()) == 1
+  program = ["-m", "experiments.loss_studies.compare_language"]
+  program.append("--config=configs/loss_adaptation.py:tinyshakespeare")
+  program.append(f"--results={tmp_path}/results.jsonl")
+  ((code, _, err),) = real_runs.end([real_runs.start_python(program)])
+  assert code == 2
+  assert err.startswith("error: classicbooks is read from train.txt")
+  assert len(err.splitlines()) == 1
 
 
 def test_results_are_lines_of_json(tmp_path):

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The studies of language models: all points that were tried, none chosen.
+
+A mark is one point, the mean over its seeds.
+"""
+
+from experiments.loss_studies import language_units
+from experiments.loss_studies import selection
+from experiments.loss_studies import study
+from scripts import loss_language_tables as tables
+from scripts.figures import canvas as canvas_lib
+from scripts.figures import plots
+
+MARKS = {
+  "likelihood": (canvas_lib.BLACK, "P"),
+  "temperature": (canvas_lib.GREY, "X"),
+  "label_smoothing": (canvas_lib.GREEN, "^"),
+  "tailr": (canvas_lib.ORANGE, "s"),
+  "emo_mode1_fixed": (canvas_lib.BLUE, "o"),
+  "emo_mode1_adaptive": (canvas_lib.SKY, "v"),
+  "emo_mode2_fixed": (canvas_lib.VERMILION, "D"),
+  "emo_mode2_adaptive": (canvas_lib.GREEN, "^"),
+}
+
+
+def of_measure(record: dict, name: str) -> float:
+  """As the tables have it: perplexities, BLEU in percent."""
+  values = record["test"][name]
+  if name.endswith("log_likelihood"):
+    values = tables.perplexity(values)
+  return selection.mean(values) * (100 if name.endswith("bleu") else 1)
+
+
+def scatter(axes, read, x: str, y: str) -> None:
+  """Every point of every method; a line at each reference's values."""
+  config, references, lines = read
+  by_key = {selection.key(r): r for r in lines}
+  for method in tables.TITLES:
+    if method not in config["methods"]:
+      continue
+    keys = [
+      selection.key(language_units.record_of(config, method, point))
+      for point in study.points(config, method)
+    ]
+    records = [by_key[key] for key in keys if key in by_key]
+    colour, mark = MARKS[method]
+    axes.plot(
+      [of_measure(r, x) for r in records],
+      [of_measure(r, y) for r in records],
+      mark,
+      color=colour,
+      markersize=8,
+      alpha=0.8,
+      label=tables.TITLES[method],
+    )
+  for name, record in references.items():
+    if x in record["test"] and y in record["test"]:
+      axes.plot(
+        of_measure(record, x),
+        of_measure(record, y),
+        "*",
+        color=canvas_lib.BLACK,
+        markersize=15,
+        fillstyle="none" if name == "pretrained" else "full",
+        label=tables.TITLES[name],
+      )
+
+
+def draw_oracle():
+  read = tables.read_oracle()
+  canvas = canvas_lib.blank(450)
+  left = plots.panel(
+    canvas,
+    (0.09, 0.15, 0.38, 0.75),
+    x="test perplexity",
+    title="oracle's perplexity of samples",
+  )
+  scatter(left, read, "log_likelihood", "oracle_log_likelihood")
+  right = plots.panel(
+    canvas,
+    (0.57, 0.15, 0.38, 0.75),
+    x="self-BLEU-4, %",
+    title="BLEU-4, %",
+  )
+  scatter(right, read, "self_bleu", "bleu")
+  plots.legend(left, loc="best", fontsize=12)
+  return canvas
+
+
+def draw_adaptation():
+  read = tables.read_adaptation()
+  canvas = canvas_lib.blank(450)
+  left = plots.panel(
+    canvas,
+    (0.09, 0.15, 0.38, 0.75),
+    x="test perplexity",
+    title="earth mover's distance",
+  )
+  scatter(left, read, "log_likelihood", "emd")
+  right = plots.panel(
+    canvas,
+    (0.57, 0.15, 0.38, 0.75),
+    x="self-BLEU-4, %",
+    title="BLEU-4, %",
+  )
+  scatter(right, read, "self_bleu", "bleu")
+  plots.legend(left, loc="best", fontsize=11)
+  return canvas
