@@ -54,22 +54,18 @@ def softmax_divergence(scores1, scores2, where):
   )
 
 
-_no_rope = {"rope_base": None}
-
 METHODS = {
   "token_ce": Method("BIO tags, cross-entropy", encoder.Tags),
-  "gp": Method("GlobalPointer, ZLPR", encoder.Pointer),
+  "gp": Method("GlobalPointer", encoder.Pointer),
   "gp_no_rope": Method(
-    "the same without RoPE", functools.partial(encoder.Pointer, **_no_rope)
+    "GlobalPointer, no RoPE", functools.partial(encoder.Pointer, rope_base=None)
   ),
-  "egp": Method("Efficient GlobalPointer, ZLPR", encoder.EfficientPointer),
+  "egp": Method("Efficient GlobalPointer", encoder.EfficientPointer),
   "egp_no_rope": Method(
-    "the same without RoPE",
-    functools.partial(encoder.EfficientPointer, **_no_rope),
+    "Efficient GlobalPointer, no RoPE",
+    functools.partial(encoder.EfficientPointer, rope_base=None),
   ),
-  "gp_two_passes": Method(
-    "GlobalPointer, two passes", encoder.Pointer, no_divergence
-  ),
+  "gp_two_passes": Method("two passes", encoder.Pointer, no_divergence),
   "gp_r_drop": Method(
     "R-Drop, multi-label KL", encoder.Pointer, multilabel_divergence
   ),

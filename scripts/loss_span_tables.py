@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of names in sentences and of few labels, for docs/losses."""
+
+from configs import loss_few_labels
+from configs import loss_spans
+from scripts import loss_study_tables
+
+# R-Drop and what it is to be compared with.
+R_DROP = ("gp", "gp_two_passes", "gp_r_drop", "gp_r_drop_softmax")
+
+
+def spans() -> dict:
+  return loss_study_tables.columns_of(loss_spans, loss_spans.DATA)
+
+
+def few_labels() -> dict:
+  return loss_study_tables.columns_of(loss_few_labels, loss_few_labels.DATA)
+
+
+def only(columns: dict, methods) -> dict:
+  """The same columns of some of the methods."""
+  return {
+    arg: (
+      config | {"methods": {name: config["methods"][name] for name in methods}},
+      of_arg,
+    )
+    for arg, (config, of_arg) in columns.items()
+  }
+
+
+def heads(columns: dict) -> dict:
+  """Methods without R-Drop."""
+  config = loss_spans.get_config()
+  first = [name for name in config.methods if name not in R_DROP[1:]]
+  return only(columns, first)
+
+
+def loss_spans_f1() -> str:
+  """F1 of names, then differences of seeds."""
+  columns = heads(spans())
+  return loss_study_tables.with_footnote(
+    columns,
+    loss_study_tables.by_data(columns, "f1"),
+    loss_study_tables.by_data(columns, "f1", minus="token_ce"),
+  )
+
+
+def loss_spans_precision() -> str:
+  return loss_study_tables.by_data(heads(spans()), "precision")
+
+
+def loss_spans_recall() -> str:
+  return loss_study_tables.by_data(heads(spans()), "recall")
+
+
+def loss_spans_r_drop() -> str:
+  columns = only(spans(), R_DROP)
+  return loss_study_tables.with_footnote(
+    columns,
+    loss_study_tables.by_data(columns, "f1"),
+    loss_study_tables.by_data(columns, "f1", minus="gp_two_passes"),
+  )
+
+
+def loss_few_labels_accuracy() -> str:
+  columns = few_labels()
+  return loss_study_tables.with_footnote(
+    columns,
+    loss_study_tables.by_data(columns, "accuracy"),
+    loss_study_tables.by_data(columns, "accuracy", minus="noise"),
+  )
+
+
+GLOBAL_POINTER = (loss_spans_f1, loss_spans_precision, loss_spans_recall)
+CONSISTENCY = (loss_spans_r_drop, loss_few_labels_accuracy)
