@@ -11,6 +11,7 @@ import re
 from scripts import likelihood_tables
 from scripts import loss_language_tables
 from scripts import loss_span_tables
+from scripts import loss_multitask_tables
 from scripts import loss_study_tables
 from scripts import loss_toy_tables
 from scripts import loss_toy_task_tables
@@ -57,7 +58,10 @@ PLACES = (
   ),
   ("docs/losses/global_pointer.md", loss_span_tables.GLOBAL_POINTER),
   ("docs/losses/consistency.md", loss_span_tables.CONSISTENCY),
-  ("docs/losses/multitask.md", loss_toy_task_tables.MULTITASK),
+  (
+    "docs/losses/multitask.md",
+    (*loss_toy_task_tables.MULTITASK, *loss_multitask_tables.MAKERS),
+  ),
   ("docs/plans.md", plan_tables.MAKERS),
   ("docs/paper.md", paper_tables.MAKERS),
   (

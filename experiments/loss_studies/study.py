@@ -21,6 +21,9 @@ from experiments.loss_studies import many_way
 from experiments.loss_studies import many_way_task
 from experiments.loss_studies import multilabel
 from experiments.loss_studies import multilabel_task
+from experiments.loss_studies import multitask_clean
+from experiments.loss_studies import multitask_decay
+from experiments.loss_studies import multitask_heads
 from experiments.loss_studies import networks
 from experiments.loss_studies import selection
 from experiments.loss_studies import spans
@@ -37,6 +40,9 @@ KINDS = {
   "many_way": (many_way.load, many_way_task),
   "spans": (spans.load, spans_task),
   "few_labels": (images.load, few_labels),
+  "multitask_heads": (multitask_heads.load, multitask_heads),
+  "multitask_clean": (multitask_clean.load, multitask_clean),
+  "multitask_decay": (multitask_decay.load, multitask_decay),
 }
 
 
@@ -55,7 +61,7 @@ def points(config: dict, method: str) -> list[dict]:
   found = []
   for i in range(1, config["search"]["num_points"] + 1):
     point = {}
-    for base, (name, (low, high)) in zip((2, 3), ranges.items(), strict=True):
+    for base, (name, (low, high)) in zip((2, 3), ranges.items(), strict=False):
       value = low * (high / low) ** radical_inverse(i, base)
       point[name] = float(f"{value:.3g}")
     for base, (name, values) in zip((5, 7), options.items(), strict=False):
@@ -159,6 +165,9 @@ def run(config: dict, data: splits.Data, task, path: pathlib.Path) -> dict:
         record["validation"] = columns(measured["validation"], i, names)
         names = [*names, *config["diagrams"]]
         record["test"] = columns(measured["test"], i, names)
+        if "training" in measured:  # all that there is of its course
+          of_training = measured["training"]
+          record["training"] = columns(of_training, i, of_training)
         record |= {"seconds": round(seconds, 3), "environment": environment}
         records.append_result(path, record)
         done[selection.key(record)] = record
