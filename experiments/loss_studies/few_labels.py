@@ -34,7 +34,7 @@ class Method(NamedTuple):
 METHODS = {
   "supervised": Method("labels alone"),
   "noise": Method(
-    "Gaussian noise",
+    "random step (Gaussian)",
     functools.partial(losses.virtual_adversarial_loss, num_iterations=0),
   ),
   "vat": Method(
