@@ -10,8 +10,8 @@ import re
 
 from scripts import likelihood_tables
 from scripts import loss_language_tables
-from scripts import loss_span_tables
 from scripts import loss_multitask_tables
+from scripts import loss_span_tables
 from scripts import loss_study_tables
 from scripts import loss_toy_tables
 from scripts import loss_toy_task_tables
