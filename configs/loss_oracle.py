@@ -35,23 +35,23 @@ def get_config(arg="python"):
   config.data = dict(
     kind="oracle",
     name=name,
-    vocab_size=1_000,
-    context=32,  # tokens of a sequence
+    vocab_size=500,
+    context=24,  # tokens of a sequence
     oracle=dict(
-      width=128,
+      width=96,
       num_layers=2,
-      num_heads=4,
-      train=dict(num_steps=2_000, batch_size=32, lr=2e-3),
+      num_heads=3,
+      train=dict(num_steps=2_000, batch_size=64, lr=3e-3),
     ),
     # Sequences; each student sees its own.
-    num_train=1_500,
+    num_train=3_000,
     num_validation=500,
     num_test=600,
     num_samples=600,  # of each student
   )
   # Smaller than the oracle, which it can't equal.
-  config.network = dict(width=64, num_layers=2, num_heads=2)
-  config.train = dict(num_steps=200, batch_size=32)
+  config.network = dict(width=64, num_layers=1, num_heads=2)
+  config.train = dict(num_steps=400, batch_size=64)
   config.seeds = SEEDS
   config.metric = "log_likelihood"  # of validation: chooses hyper-parameters
   config.search = dict(
@@ -68,10 +68,11 @@ def get_config(arg="python"):
     config.data.update(
       vocab_size=150,
       context=8,
-      num_train=16,
-      num_validation=8,
-      num_test=50,
-      num_samples=10,
+      # All alike, so that fewer programs are compiled.
+      num_train=40,
+      num_validation=40,
+      num_test=40,
+      num_samples=40,
     )
     config.data.oracle.update(width=16, num_layers=1, num_heads=2)
     config.data.oracle.train.update(num_steps=5, batch_size=4)

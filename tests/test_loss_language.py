@@ -208,11 +208,10 @@ def test_measures_of_tokens(params):
   found = language.log_likelihood(DECODER, params, TOKENS, 0.7)
   assert float(found) == pytest.approx(np.log(of_token).mean(), abs=1e-5)
 
-  small = decoder_lib.Decoder(11, 6, width=8, num_layers=1, num_heads=1)
-  other = decoder_lib.init(small, jax.random.key(4))
-  z = np.float64(decoder_lib.logits(small, other, TOKENS))
+  other = decoder_lib.init(DECODER, jax.random.key(4))
+  z = np.float64(logits_of(other, TOKENS))
   p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
-  found = language.total_variation(small, other, DECODER, params, TOKENS, 0.7)
+  found = language.total_variation(DECODER, other, DECODER, params, TOKENS, 0.7)
   expected = np.maximum(p - q, 0).sum(-1).mean()
   assert float(found) == pytest.approx(expected, abs=1e-5)
 
@@ -277,22 +276,29 @@ def test_dense_and_tiled_are_the_same_step(params):
     )
 
 
-def test_pretraining_learns_and_is_kept(tmp_path):
+def test_pretraining_learns():
   tokens = np.tile(np.arange(11, dtype=np.int32), 20)
   train = {"num_steps": 100, "batch_size": 8, "lr": 0.02}
-  params = language.kept(tmp_path, DECODER, tokens, train)
+  params = language.pretrain(DECODER, tokens, train)
   found = language.log_likelihood(DECODER, params, jnp.array(tokens[None, :6]))
   # Of six tokens the first is one of eleven, the others are certain.
   assert float(found) > -math.log(11) / 6 - 0.15
-  again = language.kept(tmp_path, DECODER, tokens, train)
-  jax.tree.map(np.testing.assert_array_equal, params, again)
-  assert len(list(tmp_path.iterdir())) == 1
-  for change in (
-    {"tokens": tokens[1:]},
-    {"train": train | {"num_steps": 2}},
-    {"decoder": DECODER.clone(num_heads=1)},
-  ):
-    arguments = {"decoder": DECODER, "tokens": tokens}
-    arguments |= {"train": train | {"num_steps": 1}} | change
-    language.kept(tmp_path, **arguments)
-  assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_what_was_pretrained_is_kept(tmp_path, params, monkeypatch):
+  asked = []
+
+  def pretrain(*arguments):
+    asked.append(arguments)
+    return params
+
+  monkeypatch.setattr(language, "pretrain", pretrain)
+  tokens, train = np.arange(30, dtype=np.int32), {"num_steps": 9}
+  for _ in range(2):
+    found = language.kept(tmp_path, DECODER, tokens, train)
+    jax.tree.map(np.testing.assert_array_equal, found, params)
+  assert asked == [(DECODER, tokens, train)]
+  language.kept(tmp_path, DECODER, tokens[1:], train)
+  language.kept(tmp_path, DECODER, tokens, {"num_steps": 8})
+  language.kept(tmp_path, DECODER.clone(num_layers=9), tokens, train)
+  assert len(asked) == len(list(tmp_path.iterdir())) == 4

@@ -16,6 +16,7 @@ and captions of COCO (code: thu-coai/TaiLr); the total variation is ours. The
 reference "oracle" is the oracle as a student of its own.
 """
 
+import functools
 import pathlib
 
 import jax
@@ -47,31 +48,41 @@ def make_trial(config: dict, oracle, oracle_params):
   data, train = config["data"], config["train"]
   student = language.make_decoder(config["network"], data)
 
-  def written(*key, num):
-    rng = jax.random.fold_in(jax.random.key(key[0]), key[1])
+  @functools.cache
+  def written(seed, part, num):
+    rng = jax.random.fold_in(jax.random.key(seed), part)
     found = decoder_lib.sample(oracle, oracle_params, rng, 1.0, num=num)
     return np.asarray(found)
 
   # The seed of the students' corpora is theirs; that of the test no student's.
-  test = written(2**31 - 1, 0, num=data["num_test"])
+  test = written(2**31 - 1, 0, data["num_test"])
   trainers = {
     name: language.make_trainer(student, method)
     for name, method in language_units.METHODS.items()
   }
 
+  # A temperature is of samples: its models are those of the likelihood.
+  same = {}
+
+  def trained(method, point, seed):
+    loss = language_units.METHODS[method].loss
+    of_training = {k: v for k, v in point.items() if k != "temperature"}
+    key = loss, seed, tuple(sorted(of_training.items()))
+    if key not in same:
+      corpus = written(seed, 0, data["num_train"])
+      order = splits.batches(np.arange(len(corpus)), seed, **train)
+      start = decoder_lib.init(student, jax.random.key(seed))
+      frozen = decoder_lib.head(start)
+      same[key] = trainers[method](start, frozen, corpus[order], of_training)
+    return same[key]
+
   def trial(method, point, seed):
-    validation = written(seed, 1, num=data["num_validation"])
+    validation = written(seed, 1, data["num_validation"])
     temperature = point.get("temperature", 1.0)
     if method == "oracle":
       model, params = oracle, oracle_params
     else:
-      model = student
-      corpus = written(seed, 0, num=data["num_train"])
-      order = splits.batches(np.arange(len(corpus)), seed, **train)
-      params = decoder_lib.init(student, jax.random.key(seed))
-      params = trainers[method](
-        params, decoder_lib.head(params), corpus[order], point
-      )
+      model, params = student, trained(method, point, seed)
     rng = jax.random.fold_in(jax.random.key(seed), 2)
     samples = np.asarray(
       decoder_lib.sample(
