@@ -96,7 +96,8 @@ def get_config(arg="64,uvit"):
     )
     config.objective.loss_space = "eps"
   config.schedule.update(ref_at_noise=32.0, ref_at_data=32.0)
-  # At 1e-3 one of five runs of table2 ended with a gradient that is not finite.
+  # At 1e-3 a run of table2 ended with a gradient that is not finite (not
+  # recorded).
   config.optim.update(lr=4e-4, warmup_steps=200)
   config.train.update(
     batch_size=64,

@@ -28,20 +28,28 @@ def is_of_uvit(record: dict) -> bool:
   return results.is_of(record, config, apart=photograph_tables.SAME_ROW)
 
 
+def checkpoint(record: dict) -> tuple:
+  """Of which run a record is, and of which step."""
+  seed = record["config"]["train"]["seed"]
+  return photograph_tables.folder(record), seed, record["checkpoint_step"]
+
+
 def records() -> list[dict]:
-  """The newest of each sampler, of the newest checkpoint, slowest first."""
+  """The newest of each sampler, of the newest record's checkpoint, in order."""
   found = [r for r in photograph_tables.records() if is_of_uvit(r)]
   newest = {}
   for r in found:
-    if r["checkpoint_step"] == found[-1]["checkpoint_step"]:
-      newest[json.dumps([r["samples"][name] for name in SAMPLER])] = r
-  return sorted(
-    newest.values(),
-    key=lambda r: (
-      r["samples"]["guidance_scale"],
-      -r["samples"]["num_network_evaluations"],
-    ),
-  )
+    if checkpoint(r) == checkpoint(found[-1]):
+      sampler = json.dumps([r["samples"][name] for name in SAMPLER])
+      newest.pop(sampler, None)  # Back at the end.
+      newest[sampler] = r
+  return list(newest.values())
+
+
+def place(record: dict) -> tuple:
+  """Where a row stands: by guidance, then slowest first."""
+  s = record["samples"]
+  return s["guidance_scale"], -s["num_network_evaluations"]
 
 
 def row(record: dict) -> tuple[str, ...]:
@@ -77,8 +85,9 @@ def photographs_samplers() -> str:
   )
   r = found[-1]
   t = r["config"]["train"]
+  rows = map(row, sorted(found, key=place))
   return (
-    f"{results.markdown(header, map(row, found))}\n\n"
+    f"{results.markdown(header, rows)}\n\n"
     f"{photograph_tables.folder(r)}, step {r['checkpoint_step']:,} of "
     f"{t['total_steps']:,} ({r['checkpoint_step'] * t['batch_size']:,} images "
     "seen); the held-out photographs' own kernel distance to training ones is "
@@ -89,24 +98,26 @@ def photographs_samplers() -> str:
 
 def photographs_fast() -> str:
   """A sentence: what 32 evaluations lose against 512 ancestral ones."""
-  unguided = [r for r in records() if r["samples"]["guidance_scale"] == 1]
-  by_cost = {
-    (r["samples"]["method"], r["samples"]["num_network_evaluations"]): r
-    for r in unguided
-  }
-  slow = by_cost.get(("ancestral", 512))
-  fast = [r for (_, cost), r in by_cost.items() if 30 <= cost <= 33]
+  unguided = [
+    r["samples"] for r in records() if r["samples"]["guidance_scale"] == 1
+  ]
+  slow = [
+    s
+    for s in unguided
+    if s["method"] == "ancestral" and s["num_network_evaluations"] == 512
+  ]
+  fast = [s for s in unguided if 30 <= s["num_network_evaluations"] <= 33]
   if not slow or not fast:
     return "Not yet run."
-  best = min(fast, key=lambda r: r["samples"]["held_out"]["kernel"])
-  s, kernels = best["samples"], []
-  for r in (best, slow):
-    kernels.append(r["samples"]["held_out"]["kernel"])
+  kernels = {
+    f"{s['method']} in {s['spacing']}": s["held_out"]["kernel"] for s in fast
+  }
+  best = min(kernels, key=kernels.get)
+  reference = slow[-1]["held_out"]["kernel"]
   return (
-    f"Of {len(fast)} sampler(s) with about 32 evaluations the best is "
-    f"{s['method']}, at {kernels[0]:.3f} from held-out photographs: "
-    f"{kernels[0] / kernels[1] - 1:+.1%} against {kernels[1]:.3f} of 512 "
-    "ancestral steps."
+    f"With 32 evaluations {best} is at {kernels[best]:.3f} from held-out "
+    f"photographs, {kernels[best] / reference - 1:+.1%} against "
+    f"{reference:.3f} of 512 ancestral steps (tried: {', '.join(kernels)})."
   )
 
 

@@ -34,8 +34,8 @@ def plain(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
   """The formula, [B, N, heads, C] each; what XLA makes of it.
 
   Heads are moved ahead of tokens here rather than by XLA, which for GPUs and a
-  scan over blocks moves those of all blocks at once: a copy of what the
-  backward pass keeps (a tenth of the 2 B U-ViT's memory at a batch of 96).
+  scan over blocks moves those of all blocks at once: one more copy of what the
+  backward pass keeps.
   """
   q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
   logits = jnp.einsum(

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dropout whose randomness costs no memory traffic."""
+"""Dropout whose randomness and masks are never written to memory."""
+
+import functools
 
 from flax import linen as nn
 import jax
@@ -7,7 +9,7 @@ import jax.numpy as jnp
 
 
 def mixed(x: jax.Array) -> jax.Array:
-  """A bijection of uint32 in which each bit depends on every other.
+  """A bijection of uint32: each bit of the result depends on every bit of x.
 
   MurmurHash3's finaliser (Appleby, public domain).
   """
@@ -32,8 +34,24 @@ def random_words(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   return mixed(mixed(entry ^ seeds[0]) + seeds[1])
 
 
+@functools.partial(jax.checkpoint, prevent_cse=False, static_argnums=2)
+def dropped(key: jax.Array, h: jax.Array, rate: float) -> jax.Array:
+  """h [..., C] with entries kept with probability 1 - rate, divided by that.
+
+  The backward pass needs the mask and makes it again: of each of many blocks it
+  would be larger than what it masks.
+  """
+  kept = random_words(key, h.shape) >= jnp.uint32(rate * 2**32)
+  # A product, since the zeros of a selection would be an array for a scan over
+  # blocks, as an iota is.
+  scale = kept.astype(jnp.float32) / (1 - rate)
+  return (h * scale).astype(h.dtype)
+
+
 class Dropout(nn.Module):
   """Keeps entries of [B, ..., C] with probability 1 - rate, divided by that.
+
+  What is not finite stays so, dropped or not.
 
   Raises:
     ValueError: if the rate is not in [0, 1).
@@ -47,8 +65,4 @@ class Dropout(nn.Module):
       raise ValueError(f"a dropout rate of {self.rate} must be in [0, 1)")
     if not train or not self.rate:
       return h
-    words = random_words(self.make_rng("dropout"), h.shape)
-    kept = words >= jnp.uint32(self.rate * 2**32)
-    # A product, since the zeros of a selection would be an array, likewise.
-    scale = kept.astype(jnp.float32) / (1 - self.rate)
-    return (h * scale).astype(h.dtype)
+    return dropped(self.make_rng("dropout"), h, self.rate)

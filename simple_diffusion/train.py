@@ -98,8 +98,8 @@ def make_update(
     halted = state.halted | ~(jnp.isfinite(loss) & jnp.isfinite(norm))
     scale = jnp.minimum(1.0, max_grad_norm / norm)
     # Selections on what goes in, not on the new state: XLA can then still
-    # write it over the old one. Behind a barrier, or XLA for GPUs takes their
-    # zeros and those that a scan starts from for one array, and reads it here.
+    # write it over the old one. Without a barrier XLA for GPUs merges this zero
+    # with those that a scan starts from, and reads them here as an array.
     zero = jax.lax.optimization_barrier(jnp.float32(0))
     grads = jax.tree.map(lambda g: jnp.where(halted, zero, scale * g), grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

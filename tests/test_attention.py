@@ -43,6 +43,20 @@ def test_formula(dtype, atol):
   )
 
 
+@pytest.mark.parametrize("dtype, atol", [("float32", 1e-6), ("bfloat16", 0.02)])
+def test_value_and_gradient_are_those_of_jax(dtype, atol):
+  def gradients(attend):
+    def total(q, k, v):
+      return (attend(q, k, v).astype(jnp.float32) ** 2).sum()
+
+    return jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2)))(*qkv(dtype))
+
+  ours, theirs = map(gradients, (attention.plain, jax.nn.dot_product_attention))
+  for a, b in zip(*map(jax.tree.leaves, (ours, theirs)), strict=True):
+    a, b = np.float64(a), np.float64(b)
+    np.testing.assert_allclose(a, b, rtol=atol, atol=atol * abs(b).max())
+
+
 @on_cpu
 def test_the_probe_tells_what_compiles():
   assert attention.compiles("xla", 4, 2, 8, "bfloat16")

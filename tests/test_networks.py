@@ -520,6 +520,32 @@ def test_random_words():
   assert (np.asarray(other) == words).mean() < 1e-4
 
 
+def test_dropout_backward_has_the_mask_and_keeps_only_the_key():
+  key = jax.random.key(3)
+  h = jnp.linspace(1, 2, 4 * 6 * 64).reshape(4, 6, 64).astype(jnp.bfloat16)
+  out, back = jax.vjp(lambda h: dropout.dropped(key, h, 0.2), h)
+  (gradient,) = back(jnp.ones_like(out))
+  np.testing.assert_array_equal(gradient == 0, out == 0)
+  assert all(a.size < h.size for a in jax.tree.leaves(back))
+
+
+def test_random_words_are_those_of_one_device(on_four_devices):
+  printed = on_four_devices("""
+import jax, numpy as np
+from simple_diffusion import dropout
+key, shape = jax.random.key(1), (8, 4, 64)
+expected = dropout.random_words(key, shape)
+axis_types = (jax.sharding.AxisType.Auto,)
+mesh = jax.make_mesh((4,), ("a",), axis_types=axis_types)
+for axes in (("a",), (None, "a"), (None, None, "a")):
+  split = jax.NamedSharding(mesh, jax.P(*axes))
+  words = jax.jit(lambda: dropout.random_words(key, shape), out_shardings=split)
+  assert "all-" not in words.lower().compile().as_text()
+  print(np.array_equal(words(), expected), len(words().sharding.device_set))
+""")
+  assert printed.split() == ["True", "4"] * 3
+
+
 def test_mixed_is_murmur3():
   # Written out in integers without bounds.
   def expected(x):

@@ -116,8 +116,10 @@ def test_other_runs_stay_out(results):
   assert by_name["photographs_table2"]() == "Not yet run."
 
 
-def sampled(method, num_steps, kernel, *, step=4_000, **changes):
-  r = record("128,uvit", {}, kernel=kernel, step=step)
+def sampled(method, num_steps, kernel, *, step=4_000, seed=0, **changes):
+  data = changes.pop("data", "flowers")
+  overrides = {"train.seed": seed}
+  r = record("128,uvit", overrides, kernel=kernel, step=step, data=data)
   r["config"]["train"]["total_steps"] = 20_000
   sampler = {"method": method, "num_steps": num_steps} | changes
   r["config"]["sample"] |= sampler
@@ -133,29 +135,32 @@ def test_samplers_of_the_newest_checkpoint(results):
   results(
     [
       sampled("ancestral", 512, 9.0, step=2_000),
+      sampled("ancestral", 512, 9.0, seed=1),
+      sampled("ancestral", 512, 9.0, data="clothing"),
       sampled("ancestral", 512, 2.0),
       sampled("dpmpp_2m", 32, 3.0),
       sampled("dpmpp_2m", 32, 2.1),  # again
+      sampled("dpmpp_2m", 32, 2.4, spacing="time"),
       sampled("ddim", 32, 2.5),
       sampled("dpmpp_2m", 32, 1.0, guidance_scale=2.0),
       shifted(32.0, 0, kernel=0.5),  # no U-ViT
-      sampled("ancestral", 512, 2.0),
+      sampled("ancestral", 256, 1.9),
     ]
   )
-  rows = [
-    photograph_sampler_tables.row(r)
-    for r in photograph_sampler_tables.records()
-  ]
-  assert [row[:2] + row[3:5] for row in rows] == [
-    ("512", "ancestral", "1", "2.000 ± 0.010"),
-    ("32", "dpmpp_2m", "1", "2.100 ± 0.010"),
-    ("32", "ddim", "1", "2.500 ± 0.010"),
-    ("32", "dpmpp_2m", "2", "1.000 ± 0.010"),
-  ]
   table = photograph_sampler_tables.photographs_samplers()
-  assert "step 4,000 of 20,000 (256,000 images seen)" in table
+  rows = [line.split(" | ") for line in table.splitlines()[2:] if "| " in line]
+  assert [row[0].lstrip("| ") + " " + " ".join(row[1:5]) for row in rows] == [
+    "512 ancestral logsnr 1 2.000 ± 0.010",
+    "256 ancestral logsnr 1 1.900 ± 0.010",
+    "32 dpmpp_2m logsnr 1 2.100 ± 0.010",
+    "32 dpmpp_2m time 1 2.400 ± 0.010",
+    "32 ddim logsnr 1 2.500 ± 0.010",
+    "32 dpmpp_2m logsnr 2 1.000 ± 0.010",
+  ]
+  assert "flowers, step 4,000 of 20,000 (256,000 images seen)" in table
   sentence = photograph_sampler_tables.photographs_fast()
-  assert "is dpmpp_2m, at 2.100" in sentence and "+5.0% against" in sentence
+  assert "dpmpp_2m in logsnr is at 2.100" in sentence
+  assert "+5.0% against 2.000" in sentence
 
 
 def test_no_samplers(results):

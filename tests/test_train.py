@@ -165,6 +165,27 @@ def test_randomness_is_a_function_of_seed_and_step():
       assert not np.array_equal(seen(3, 0)[name], other[name]), name
 
 
+def test_seeds_share_a_compilation_and_last():
+  optimizer = optax.adam(1e-2)
+  step_fn = jax.jit(make_step(Toy(), optimizer), compiler_options=QUICK)
+
+  def init(seed):
+    return train.init_state(
+      seed, network=Toy(), optimizer=optimizer, image_shape=SHAPE
+    )
+
+  init = jax.jit(init, compiler_options=QUICK)
+  ends = []
+  for seed in (7, 2**32 - 1):
+    state = init(np.uint32(seed))
+    for i in range(2):
+      state, _ = step_fn(state, make_batch(seed=i))
+    assert int(state.seed) == seed
+    ends.append(jax.tree.leaves(state.params)[0])
+  assert not np.array_equal(*ends)
+  assert init._cache_size() == step_fn._cache_size() == 1
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
 def test_label_dropout(rate):
   optimizer, spy, batch = optax.sgd(0.1), Spy(), make_batch(batch_size=2000)
