@@ -95,7 +95,7 @@ def draw_tabular():
     "accuracy",
     "cross_entropy",
     "test accuracy minus that of cross-entropy, points",
-    (-3.5, 3.5),
+    (-4, 4),
   )
 
 
