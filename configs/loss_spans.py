@@ -39,9 +39,7 @@ def get_config(arg="planted"):
   config.network = dict(
     name="words", num_buckets=2**12, width=64, num_layers=2, dropout=0.3
   )
-  config.train = dict(
-    num_steps=800 if name == "wnut17" else 300, batch_size=16
-  )
+  config.train = dict(num_steps=800 if name == "wnut17" else 300, batch_size=16)
   config.seeds = SEEDS
   config.at_once = False  # Embeddings are faster one by one.
   config.measures = ("f1", "precision", "recall")

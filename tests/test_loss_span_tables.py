@@ -52,7 +52,8 @@ def test_tables_of_heads_and_of_r_drop(tmp_path, monkeypatch):
     loss_span_tables.loss_spans_r_drop(),
   )
   assert "| GlobalPointer | 5.00 ± 0.00 |" in heads  # minus tags
-  assert "R-Drop" not in heads and "RoPE" not in r_drop
+  assert "R-Drop" not in heads and "two passes" not in heads
+  assert "RoPE" not in r_drop
   assert "| R-Drop, multi-label KL | -2.00 ± 0.00 |" in r_drop
   assert "| GlobalPointer | -5.00 ± 0.00 |" in r_drop
   assert "4 points a method" in heads and "5 seeds" in r_drop
