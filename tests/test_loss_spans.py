@@ -185,7 +185,7 @@ def test_divergences_are_of_spans_that_exist():
 def test_predictions_that_are_right():
   names = spans.spans_of_tags(jnp.array(TAGS), 2)
   is_token = jnp.array(TAGS >= 0)
-  logits = 9 * jax.nn.one_hot(TAGS, 5)
+  logits = 9 * jax.nn.one_hot(np.where(TAGS < 0, 1, TAGS), 5)
   scores = (
     jnp.where(names, 1.0, -1.0).at[0, 0, 1, 0].set(9).at[1, 0, 3, 4].set(9)
   )
