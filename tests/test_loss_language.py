@@ -154,7 +154,7 @@ def params():
   leaves, tree = jax.tree.flatten(found)
   keys = jax.random.split(jax.random.key(1), len(leaves))
   noisy = [
-    leaf + 0.3 * jax.random.normal(key, leaf.shape)
+    leaf + jax.random.normal(key, leaf.shape)
     for leaf, key in zip(leaves, keys, strict=True)
   ]
   return jax.tree.unflatten(tree, noisy)
@@ -194,11 +194,16 @@ def test_samples_by_cache_are_those_of_the_model(params):
   )
 
 
-def test_nothing_impossible_is_drawn():
+def test_nothing_impossible_is_drawn(monkeypatch):
   p = jnp.broadcast_to(jnp.array([0, 0.5, 0, 0.5, 0], jnp.float32), (9999, 5))
   found = jnp.bincount(decoder_lib.draw(jax.random.key(0), p), length=5)
   assert found[1] + found[3] == 9999
   assert abs(found[1] - 5000) < 4 * 50
+  for u, token in ((0.0, 1), (np.nextafter(np.float32(1), 0), 3)):
+    monkeypatch.setattr(
+      jax.random, "uniform", lambda rng, shape, u=u: jnp.full(shape, u)
+    )
+    assert decoder_lib.draw(jax.random.key(0), p[:1]) == token
 
 
 def test_measures_of_tokens(params):
