@@ -10,9 +10,9 @@ same program with little to do, for tests. Linear models of an item's features.
 
 The claim, or rather its author's doubt (kexue.fm 9158): loss 1 balances
 classes, a class of N items weighs log N, but the generalisation is a failure.
-Every method has 24 points. Hardware: 2 CPU cores. Time: see docs/losses/
-zlpr.md. Expected: its table, generated from
-experiments/results/loss_many_way.jsonl.
+Every method has 24 points. Hardware: 2 CPU cores, busy with other work
+as well. Time: digit_lines 5 minutes, wnut17 10. Expected: the table of
+docs/losses/zlpr.md, from experiments/results/loss_many_way.jsonl.
 """
 
 import ml_collections

@@ -12,8 +12,9 @@ linear one where they are words.
 
 The claim of ZLPR (kexue.fm 7359): without class weights as good as binary
 cross-entropy with tuned ones, with the threshold 0; and (9064) it takes soft
-labels. Every method has 24 points. Hardware: 2 CPU cores. Time: see
-docs/losses/zlpr.md. Expected: its table, generated from
+labels. Every method has 24 points. Hardware: 2 CPU cores, busy with other work
+as well. Time: emotions, scene and yeast 1 to 2 minutes, enron 11; the others
+not yet run. Expected: the tables of docs/losses/zlpr.md, from
 experiments/results/loss_multilabel.jsonl.
 """
 
