@@ -24,18 +24,6 @@ LABELS = np.int32([0, 1, 2, 3, 4, 0, 2])
 BAGS = RNG.random((7, 5)) < 0.4
 
 
-def data(n=50, num_test=None):
-  return splits.Data(
-    x=np.arange(2 * n, dtype=np.float32).reshape(n, 2),
-    y=np.arange(n, dtype=np.int32) % 5,
-    num_outputs=5,
-    num_test=num_test,
-  )
-
-
-@pytest.mark.
-
-
 def test_hinge_and_one_against_the_rest():
   z = np.float64(LOGITS)
   hinge, sigmoid = [], []
