@@ -11,8 +11,8 @@ program with little to do, for tests. Of mnist and cifar10 1,000 examples
 to train and validate, so that wrong labels can be learned by heart.
 
 The question: does TaiLr, which lets go of what it finds unlikely (kexue.fm
-9526), forget wrong labels, and at what price in calibration? Every method has 24
-points, chosen by the accuracy on noisy validation labels, as in practice.
+9526), forget wrong labels, and at what price in calibration? Every method has
+24 points, chosen by the accuracy on noisy validation labels, as in practice.
 Hardware: 2 CPU cores. Time: digits a minute; mnist and cifar10 not yet run.
 Expected: the tables of docs/losses/tailr.md, from
 experiments/results/loss_label_noise.jsonl.
