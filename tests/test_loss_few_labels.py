@@ -63,6 +63,7 @@ def test_vat_finds_the_one_direction_that_matters():
   assert mean("noise") == pytest.approx(top / size, rel=0.1)
 
 
+@pytest.mark.slow
 def test_labels_alone_are_steps_of_norm_0():
   data = digits(600)
   seeds = few_labels.prepare(data, (0,), TRAIN | {"num_steps": 40})

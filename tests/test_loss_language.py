@@ -261,6 +261,7 @@ def test_methods_are_their_dense_forms():
     np.testing.assert_allclose(loss, expected[name], rtol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_dense_and_tiled_are_the_same_step(params):
   frozen = decoder_lib.head(params) + 0.1
   for name, dense in adaptation_cost.DENSE.items():
@@ -281,6 +282,7 @@ def test_dense_and_tiled_are_the_same_step(params):
     )
 
 
+@pytest.mark.slow
 def test_pretraining_learns():
   tokens = np.tile(np.arange(11, dtype=np.int32), 20)
   train = {"num_steps": 100, "batch_size": 8, "lr": 0.02}

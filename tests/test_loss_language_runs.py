@@ -127,6 +127,7 @@ def test_units_are_measured_once(tmp_path):
   assert selection.key(found[1]) in selection.read(path)
 
 
+@pytest.mark.slow
 def test_students_of_an_oracle(tmp_path):
   tree = tree_of(loss_oracle, "python,tiny")
   del tree["methods"]["tailr"]  # Each takes seconds to compile.
@@ -149,6 +150,7 @@ def test_students_of_an_oracle(tmp_path):
   assert len(list(tmp_path.glob("pretrained_*.msgpack"))) == 1
 
 
+@pytest.mark.slow
 def test_an_adaptation(tmp_path):
   tree = tree_of(loss_adaptation, "scikit_learn,tiny")
   del tree["methods"]["likelihood"]
@@ -165,6 +167,7 @@ def test_an_adaptation(tmp_path):
     assert by_method[name]["test"]["log_likelihood"][0] > before
 
 
+@pytest.mark.slow
 def test_costs_of_a_step(tmp_path):
   tree = tree_of(loss_adaptation, "scikit_learn,cost")
   assert tree["data"]["kind"] == "adaptation_cost"

@@ -41,7 +41,14 @@ def test_a_row_of_points_may_have_one_range():
     assert point.keys() == {"lr"}
 
 
-@pytest.mark.parametrize("tasks", ["parity", "clean", "decay"])
+@pytest.mark.parametrize(
+  "tasks",
+  [
+    "parity",
+    pytest.param("clean", marks=pytest.mark.slow),
+    pytest.param("decay", marks=pytest.mark.slow),
+  ],
+)
 def test_a_comparison_tells_the_course_of_its_trainings(tasks, tmp_path):
   tree = workdir.as_json(loss_multitask.get_config(f"digits,{tasks},tiny"))
   load, task = study.KINDS[tree["data"]["kind"]]

@@ -221,6 +221,7 @@ def trial_of(method, point, num_steps=60, lr=0.02):
   return jax.jit(trial)(point, seed, {"x": data.x, "y": data.y})["test"]
 
 
+@pytest.mark.slow
 def test_names_are_learned():
   assert trial_of("token_ce", {})["f1"] > 0.6
 
@@ -269,6 +270,7 @@ def test_the_config_is_fair():
     loss_spans.get_config("conll03")
 
 
+@pytest.mark.slow
 def test_the_program_runs(tmp_path):
   tree = workdir.as_json(loss_spans.get_config("planted,tiny"))
   few = splits.at_most(spans.load("planted"), 40)

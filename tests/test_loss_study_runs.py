@@ -126,7 +126,7 @@ def run_study(config, arg, path):
   [
     (loss_multilabel, "digit_sets,tiny"),
     (loss_label_noise, "digits,40,tiny"),
-    (loss_many_way, "digit_lines,tiny"),
+    pytest.param(loss_many_way, "digit_lines,tiny", marks=pytest.mark.slow),
   ],
 )
 def test_a_comparison_has_all_its_points(config, arg, tmp_path):
