@@ -11,7 +11,7 @@ it the same program with little to do, for tests.
 The claim: a likelihood makes a model cover all that it saw, and its samples are
 worse for it; TaiLr lets go of what it cannot fit (arXiv 2302.13344). A lower
 temperature does that without any training, and is a method here. Every method
-has 6 points of learning rate, weight decay and its own, chosen by
+has 12 points of learning rate, weight decay and its own, chosen by
 validation likelihood or by validation BLEU-4: the table has both. Hardware: 2
 CPU cores. Time: see docs/losses/tailr.md. Expected: its table, generated from
 experiments/results/loss_oracle.jsonl.
@@ -55,7 +55,7 @@ def get_config(arg="python"):
   config.seeds = SEEDS
   config.metric = "log_likelihood"  # of validation: chooses hyper-parameters
   config.search = dict(
-    num_points=6, ranges=dict(lr=(0.001, 0.016), weight_decay=(0.01, 1.0))
+    num_points=12, ranges=dict(lr=(0.001, 0.016), weight_decay=(0.01, 1.0))
   )
   config.methods = dict(
     likelihood={},
