@@ -75,12 +75,13 @@ def get_config(arg="digits,parity"):
     config.measures += ("secondary_accuracy", "secondary_log_likelihood")
   elif tasks == "clean":
     config.train.num_clean = 64
+    config.search.ranges.lr = (0.0002, 0.02)  # wrong labels want few steps
     config.methods.secondary_alone = {}
     config.methods.weighted.weight = (0.1, 0.3, 1.0, 3.0)
   else:
     # The decay is the secondary task; steps are directions, not Adam's.
-    config.search.ranges = dict(lr=(0.01, 3.0))
-    config.methods.weighted.weight = (0.001, 0.003, 0.01, 0.03)
+    config.search.ranges = dict(lr=(0.003, 3.0))
+    config.methods.weighted.weight = (0.003, 0.01, 0.03, 0.1)
   if not has_heads:
     config.train.label_noise = 0.4
     # A likelihood of wrong labels is not what is wanted.
