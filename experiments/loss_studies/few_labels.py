@@ -31,12 +31,14 @@ class Method(NamedTuple):
   consistency: Callable | None = None
 
 
+_random_step = functools.partial(
+  losses.virtual_adversarial_loss, num_iterations=0
+)
+
 METHODS = {
   "supervised": Method("labels alone"),
-  "noise": Method(
-    "random step (Gaussian)",
-    functools.partial(losses.virtual_adversarial_loss, num_iterations=0),
-  ),
+  "noise": Method("random step (Gaussian)", _random_step),
+  "noise_large": Method("the same, larger norms", _random_step),
   "vat": Method(
     "VAT", functools.partial(losses.virtual_adversarial_loss, xi=XI)
   ),

@@ -38,11 +38,11 @@ def draw_few_labels():
     axes = canvas.add_axes((0.08 + 0.49 * i, 0.16, 0.41, 0.72))
     lines = results.lines(config["study"])
     records = loss_study_tables.finished(config, lines)
-    for name, colour, mark in (
-      ("vat", canvas_lib.VERMILION, "D"),
-      ("noise", canvas_lib.BLUE, "o"),
+    for names, label, colour, mark in (
+      (("vat",), "VAT", canvas_lib.VERMILION, "D"),
+      (("noise", "noise_large"), "random step", canvas_lib.BLUE, "o"),
     ):
-      found = by_epsilon(records[name])
+      found = by_epsilon([r for name in names for r in records[name]])
       values = [r["test"]["accuracy"] for r in found.values()]
       axes.errorbar(
         list(found),
@@ -52,7 +52,7 @@ def draw_few_labels():
         color=colour,
         markersize=7,
         linewidth=1.8,
-        label={"vat": "VAT", "noise": "random step"}[name],
+        label=label,
       )
     alone = 100 * selection.mean(chosen["supervised"]["test"]["accuracy"])
     axes.axhline(
