@@ -23,7 +23,9 @@ def outputs(net, buckets, rng=None):
   return net.apply(params, buckets, rngs=rngs)
 
 
-@pytest.mark.parametrize("method", ["token_ce", "gp", "egp"])
+@pytest.mark.parametrize(
+  "method", ["token_ce", pytest.param("gp", marks=pytest.mark.slow), "egp"]
+)
 def test_padding_changes_nothing(method):
   buckets = RNG.integers(1, 50, (3, 9, 4))
   buckets[:, 6:] = 0

@@ -43,6 +43,7 @@ def test_labels_are_of_few_training_examples():
     few_labels.labelled(data.y, seeds["train"][0], 0, num_each=99)
 
 
+@pytest.mark.slow
 def test_vat_finds_the_one_direction_that_matters():
   """Noise finds a share of it: D ~ (w . r)^2, on average |w|^2 eps^2 / d."""
   size, epsilon = 25, 0.1
@@ -95,6 +96,7 @@ def test_the_config_is_fair():
     loss_few_labels.get_config("cifar10")
 
 
+@pytest.mark.slow
 def test_the_program_runs(tmp_path):
   tree = workdir.as_json(loss_few_labels.get_config("digits,tiny"))
   found = study.run(tree, digits(), few_labels, tmp_path / "results.jsonl")

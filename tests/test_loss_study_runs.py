@@ -124,7 +124,7 @@ def run_study(config, arg, path):
 @pytest.mark.parametrize(
   "config, arg",
   [
-    (loss_multilabel, "digit_sets,tiny"),
+    pytest.param(loss_multilabel, "digit_sets,tiny", marks=pytest.mark.slow),
     (loss_label_noise, "digits,40,tiny"),
     pytest.param(loss_many_way, "digit_lines,tiny", marks=pytest.mark.slow),
   ],
