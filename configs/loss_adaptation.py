@@ -11,7 +11,8 @@ memory of a training step are measured instead; with ",tiny" the same program
 has little to do, for tests.
 
 The claim: where a trained head knows which tokens are alike, EMO adapts better
-than maximum likelihood, in mode 1 above all (arXiv 2310.04691, DRSY/EMO). Every
+than maximum likelihood, in mode 1 above all (arXiv 2310.04691, DRSY/EMO). A
+lower temperature of the latter is a method here, as it needs no training. Every
 method has 4 points of learning rate, weight decay and its own, chosen by
 validation likelihood. Hardware: 2 CPU cores. Time: see docs/losses/emo.md.
 Expected: its table, generated from experiments/results/loss_adaptation.jsonl.
@@ -52,6 +53,7 @@ def get_config(arg="scikit_learn"):
   )
   config.methods = dict(
     likelihood={},
+    temperature=dict(temperature=(0.9, 0.8, 0.7)),
     tailr=dict(gamma=(0.001, 0.01, 0.1), min_weight=(0.0, 0.2)),
     emo_mode1_fixed={},
     emo_mode1_adaptive={},
@@ -69,5 +71,7 @@ def get_config(arg="scikit_learn"):
     config.train = dict(num_steps=3, batch_size=4)
     config.seeds = (0, 1)
     config.search.num_points = 1
-    config.methods = dict(likelihood={}, emo_mode1_fixed={})
+    config.methods = dict(
+      temperature=dict(temperature=(0.8,)), emo_mode1_fixed={}
+    )
   return config

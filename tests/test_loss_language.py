@@ -222,8 +222,8 @@ def test_measures_of_tokens(params):
 
   cost = jnp.array(RNG.normal(size=(11, 3)), jnp.float32)
   logits = logits_of(params, TOKENS)
-  expected = losses.emo_terms(logits, TOKENS, cost).emd.mean()
-  found = language.earth_mover(DECODER, params, TOKENS, cost)
+  expected = losses.emo_terms(logits / 0.7, TOKENS, cost).emd.mean()
+  found = language.earth_mover(DECODER, params, TOKENS, cost, 0.7)
   assert float(found) == pytest.approx(float(expected), rel=1e-4)
 
 

@@ -99,8 +99,8 @@ def test_tables_and_figure_of_an_adaptation(tmp_path, monkeypatch):
   left, right = loss_language.draw_adaptation().axes
   # Four points a method, but for the last; the text has no perplexity.
   counts = [len(line.get_xdata()) for line in left.get_lines()]
-  assert sorted(counts) == [1, 3, 4, 4, 4, 4, 4]
-  assert len(right.get_lines()) == 8
+  assert sorted(counts) == [1, 3, 4, 4, 4, 4, 4, 4]
+  assert len(right.get_lines()) == 9
   assert left.get_lines()[0].get_xdata()[2] == pytest.approx(20.15, abs=0.01)
 
 
@@ -153,7 +153,7 @@ def test_students_of_an_oracle(tmp_path):
 @pytest.mark.slow
 def test_an_adaptation(tmp_path):
   tree = tree_of(loss_adaptation, "scikit_learn,tiny")
-  del tree["methods"]["likelihood"]
+  del tree["methods"]["temperature"]
   found = adaptation.run(tree, None, tmp_path, tmp_path / "results.jsonl")
   by_method = {r["method"]: r for r in found}
   assert list(by_method) == ["pretrained", "text", *sorted(tree["methods"])]

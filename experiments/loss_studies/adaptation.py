@@ -84,16 +84,18 @@ def make_trial(config: dict, problem: Problem):
     for name, method in language_units.METHODS.items()
   }
 
-  def of_tokens(params, tokens):
+  def of_tokens(params, tokens, temperature):
     return {
-      "log_likelihood": language.log_likelihood(decoder, params, tokens),
-      "emd": language.earth_mover(decoder, params, tokens, frozen),
+      "log_likelihood": language.log_likelihood(
+        decoder, params, tokens, temperature
+      ),
+      "emd": language.earth_mover(decoder, params, tokens, frozen, temperature),
     }
 
   def trial(method, point, seed):
     if method == "text":
       return {"test": of_samples(problem.validation, problem.test)}
-    params = problem.params
+    params, temperature = problem.params, point.get("temperature", 1.0)
     if method != "pretrained":
       rng = np.random.default_rng(seed)
       batches = text.batches(
@@ -102,12 +104,18 @@ def make_trial(config: dict, problem: Problem):
       params = trainers[method](params, frozen, batches, point)
     # As many as there is text to compare with.
     samples = decoder_lib.sample(
-      decoder, params, jax.random.key(seed), 1.0, num=len(problem.validation)
+      decoder,
+      params,
+      jax.random.key(seed),
+      temperature,
+      num=len(problem.validation),
     )
-    before = language.log_likelihood(decoder, params, problem.before)
+    before = language.log_likelihood(
+      decoder, params, problem.before, temperature
+    )
     return {
-      "validation": of_tokens(params, problem.validation),
-      "test": of_tokens(params, problem.test)
+      "validation": of_tokens(params, problem.validation, temperature),
+      "test": of_tokens(params, problem.test, temperature)
       | {"before": before}
       | of_samples(np.asarray(samples), problem.test),
     }

@@ -123,10 +123,10 @@ def log_likelihood(decoder, params, tokens, temperature=1.0):
 
 
 @functools.partial(jax.jit, static_argnames="decoder")
-def earth_mover(decoder, params, tokens, cost_embedding):
+def earth_mover(decoder, params, tokens, cost_embedding, temperature=1.0):
   """Mean distance of tokens [N, T], by costs of vectors [V, D]."""
   terms = losses.linear_emo_terms(
-    decoder_lib.hidden(decoder, params, tokens),
+    decoder_lib.hidden(decoder, params, tokens) / temperature,
     decoder_lib.head(params),
     tokens,
     vocab_axis=0,

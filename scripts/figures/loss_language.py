@@ -72,10 +72,11 @@ def draw_oracle():
   left = plots.panel(
     canvas,
     (0.09, 0.15, 0.38, 0.75),
-    x="test perplexity",
+    x="total variation to the oracle, a token",
     title="oracle's perplexity of samples",
   )
-  scatter(left, read, "log_likelihood", "oracle_log_likelihood")
+  scatter(left, read, "total_variation", "oracle_log_likelihood")
+  left.set_yscale("log")
   right = plots.panel(
     canvas,
     (0.57, 0.15, 0.38, 0.75),
