@@ -74,8 +74,7 @@ def test_few_labels(tmp_path, monkeypatch):
   table = loss_span_tables.loss_few_labels_accuracy()
   assert "| VAT | 89.9 ± 0.0 |" in table
   canvas = figures.draw_few_labels()
-  legend = canvas.axes[0].get_legend().get_texts()
-  assert len(legend) == 3
+  assert len(canvas.legends[0].get_texts()) == 3
   # The smallest rate of each epsilon was chosen.
   records = results.lines("loss_few_labels")
   of_vat = [r for r in records if r["method"] == "vat"]

@@ -21,6 +21,7 @@ import PIL.Image
 from experiments import cli
 from scripts.figures import canvas
 from scripts.figures import logsnr
+from scripts.figures import loss_spans
 from scripts.figures import loss_studies
 from scripts.figures import networks
 from scripts.figures import noisy_photograph
@@ -48,6 +49,8 @@ DRAW = {
   "loss_tabular": loss_studies.draw_tabular,
   "loss_label_noise": loss_studies.draw_label_noise,
   "loss_multilabel": loss_studies.draw_multilabel,
+  "loss_spans": loss_spans.draw_spans,
+  "loss_few_labels": loss_spans.draw_few_labels,
 }
 
 # A pixel differs if a colour does by more than this, of 256 levels.

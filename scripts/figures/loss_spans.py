@@ -15,7 +15,7 @@ def draw_spans():
     "f1",
     "token_ce",
     "test F1 of names minus that of tags, points",
-    (-20, 10),
+    (-15, 5),
   )
 
 
@@ -33,16 +33,16 @@ def by_epsilon(records: list[dict]) -> dict[float, dict]:
 def draw_few_labels():
   """Test accuracy over the norm of the step, one panel a data set."""
   columns = loss_span_tables.few_labels()
-  canvas = canvas_lib.blank(380)
+  canvas = canvas_lib.blank(410)
   for i, (arg, (config, chosen)) in enumerate(columns.items()):
-    axes = canvas.add_axes((0.08 + 0.49 * i, 0.16, 0.41, 0.72))
+    axes = canvas.add_axes((0.08 + 0.49 * i, 0.15, 0.41, 0.67))
     lines = results.lines(config["study"])
     records = loss_study_tables.finished(config, lines)
     for names, label, colour, mark in (
       (("vat",), "VAT", canvas_lib.VERMILION, "D"),
       (("noise", "noise_large"), "random step", canvas_lib.BLUE, "o"),
     ):
-      found = by_epsilon([r for name in names for r in records[name]])
+      found = by_epsilon([r for name in names for r in records.get(name, [])])
       values = [r["test"]["accuracy"] for r in found.values()]
       axes.errorbar(
         list(found),
@@ -71,6 +71,11 @@ def draw_few_labels():
     axes.tick_params(labelsize=13)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    if i == 0:
-      axes.legend(fontsize=12.5, frameon=False, loc="lower left")
+  canvas.legend(
+    *axes.get_legend_handles_labels(),
+    ncols=3,
+    fontsize=13,
+    frameon=False,
+    loc="upper center",
+  )
   return canvas
