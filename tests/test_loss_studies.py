@@ -175,6 +175,7 @@ def test_best_threshold_is_the_best_of_all():
   assert f1[float(found)] == pytest.approx(max(f1.values()))
 
 
+@pytest.mark.slow
 def test_items_that_are_not_there_change_nothing():
   logits = jnp.array(RNG.normal(size=(2, 3, 4)), jnp.float32)
   labels = jnp.array([[0, 3, 1], [2, 2, 0]])

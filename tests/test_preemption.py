@@ -109,6 +109,7 @@ def test_compiling_ends_at_once(tmp_path):
   assert not (tmp_path / ".cache").exists()
 
 
+@pytest.mark.slow
 def test_sampling_ends_at_once_and_is_made_up_for(tmp_path):
   args = (
     *LONG,

@@ -21,6 +21,7 @@ import PIL.Image
 from experiments import cli
 from scripts.figures import canvas
 from scripts.figures import logsnr
+from scripts.figures import loss_language
 from scripts.figures import loss_spans
 from scripts.figures import loss_studies
 from scripts.figures import networks
@@ -51,6 +52,8 @@ DRAW = {
   "loss_multilabel": loss_studies.draw_multilabel,
   "loss_spans": loss_spans.draw_spans,
   "loss_few_labels": loss_spans.draw_few_labels,
+  "loss_oracle": loss_language.draw_oracle,
+  "loss_adaptation": loss_language.draw_adaptation,
 }
 
 # A pixel differs if a colour does by more than this, of 256 levels.
