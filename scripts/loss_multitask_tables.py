@@ -17,8 +17,9 @@ TASKS = {
   "parity": "parity; digit",
   "digit": "digit; parity",
   "clean": "noisy; clean labels",
-  "decay": "digit; weight decay",
+  "decay": "noisy labels; decay",
 }
+TWO_HEADS = ("parity", "digit")
 ALONE = "primary_alone"
 
 
@@ -68,6 +69,18 @@ def loss_multitask_accuracy() -> str:
   return f"{table}\n\n{_footnote(found)}" if found else table
 
 
+def loss_multitask_gain() -> str:
+  """The same minus that of the primary alone, seed by seed, in points."""
+
+  def cell(record, alone):
+    if record is alone:
+      return "0"
+    minus = selection.differences(record, alone, "accuracy")
+    return loss_study_tables.cell(minus)
+
+  return _of_both(cell)
+
+
 def loss_multitask_loss() -> str:
   """Test loss of the primary task minus that of the primary alone."""
 
@@ -78,7 +91,7 @@ def loss_multitask_loss() -> str:
     minus = selection.differences(alone, record, "log_likelihood")
     return loss_study_tables.cell(minus, 1, 3)
 
-  return _of_both(cell)
+  return _of_both(cell, TWO_HEADS)
 
 
 def loss_multitask_secondary() -> str:
@@ -87,7 +100,7 @@ def loss_multitask_secondary() -> str:
     lambda record, alone: loss_study_tables.cell(
       record["test"]["secondary_accuracy"]
     ),
-    ("parity", "digit"),
+    TWO_HEADS,
   )
 
 
@@ -120,6 +133,7 @@ def _footnote(found: dict) -> str:
 
 MAKERS = (
   loss_multitask_accuracy,
+  loss_multitask_gain,
   loss_multitask_loss,
   loss_multitask_secondary,
   loss_multitask_conflicts,

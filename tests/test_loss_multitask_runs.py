@@ -100,7 +100,7 @@ def records_of(arg, value):
         "seeds": config["seeds"],
         "validation": {config["metric"]: [validation] * 5},
         "test": {
-          "accuracy": [0.9 + 0.01 * k for k in range(5)],
+          "accuracy": [-test / 2 + 0.01 * k for k in range(5)],
           "log_likelihood": [test + 0.1 * k for k in range(5)],
           "secondary_accuracy": [0.25] * 5,
         },
@@ -131,16 +131,18 @@ def test_tables_show_what_validation_chose(tmp_path, monkeypatch):
   unfinished = [r for r in found if r["method"] != "upgrad"]
   text = "".join(json.dumps(r) + "\n" for r in unfinished)
   (tmp_path / "loss_multitask.jsonl").write_text(text)
-  accuracy, loss, secondary, conflicts = (
+  accuracy, gain, loss, secondary, conflicts = (
     make() for make in loss_multitask_tables.MAKERS
   )
-  # Of .9, .91, ..., .94: variance .001 / 4, over five; as the losses, tenfold.
-  assert "| mean | 92.0 ± 0.7 | - | - | - |" in accuracy
+  # Of 1, 1.01, ..., 1.04: variance .001 / 4, over five; as the losses, tenfold.
+  assert "| mean | 102.0 ± 0.7 | - | - | - |" in accuracy
+  assert "| primary alone | 0 | - | - | - |" in gain
+  assert "| mean | 50.0 ± 0.0 | - | - | - |" in gain
   assert "12 points" in accuracy and "5 seeds" in accuracy
   assert "MNIST" not in accuracy and "UPGrad" not in accuracy
   # 1, .9, .8, .7 and .6; what differs from it does so in every seed.
-  assert "| primary alone | (0.800 ± 0.071) | - | - | - |" in loss
-  assert "| min-norm | -0.250 ± 0.000 | - | - | - |" in loss
-  assert "| mean | 1.000 ± 0.000 | - | - | - |" in loss
+  assert "| primary alone | (0.800 ± 0.071) | - |" in loss
+  assert "| min-norm | -0.250 ± 0.000 | - |" in loss
+  assert "| mean | 1.000 ± 0.000 | - |" in loss
   assert "| mean | 25.0 ± 0.0 | - |" in secondary
   assert "| mean | 30.0 / 0.0 / 12.5 | - | - | - |" in conflicts

@@ -22,6 +22,7 @@ from experiments import cli
 from scripts.figures import canvas
 from scripts.figures import logsnr
 from scripts.figures import loss_language
+from scripts.figures import loss_multitask
 from scripts.figures import loss_spans
 from scripts.figures import loss_studies
 from scripts.figures import networks
@@ -50,6 +51,8 @@ DRAW = {
   "loss_tabular": loss_studies.draw_tabular,
   "loss_label_noise": loss_studies.draw_label_noise,
   "loss_multilabel": loss_studies.draw_multilabel,
+  "multitask_losses": loss_multitask.draw_losses,
+  "multitask_conflicts": loss_multitask.draw_conflicts,
   "loss_spans": loss_spans.draw_spans,
   "loss_few_labels": loss_spans.draw_few_labels,
   "loss_oracle": loss_language.draw_oracle,
