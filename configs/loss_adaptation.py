@@ -14,8 +14,9 @@ The claim: where a trained head knows which tokens are alike, EMO adapts better
 than maximum likelihood, in mode 1 above all (arXiv 2310.04691, DRSY/EMO). A
 lower temperature of the latter is a method here, as it needs no training. Every
 method has 4 points of learning rate, weight decay and its own, chosen by
-validation likelihood. Hardware: 2 CPU cores. Time: see docs/losses/emo.md.
-Expected: its table, generated from experiments/results/loss_adaptation.jsonl.
+validation likelihood. Hardware: 2 CPU cores. Time: a quarter of an hour.
+Expected: the tables of docs/losses/emo.md, generated from
+experiments/results/loss_adaptation.jsonl and loss_adaptation_cost.jsonl.
 """
 
 import ml_collections

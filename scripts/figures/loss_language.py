@@ -84,7 +84,7 @@ def draw_oracle():
     title="BLEU-4, %",
   )
   scatter(right, read, "self_bleu", "bleu")
-  plots.legend(left, loc="best", fontsize=12)
+  plots.legend(right, loc=(0.28, 0.14), fontsize=12)
   return canvas
 
 
