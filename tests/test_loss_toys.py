@@ -65,7 +65,6 @@ def three_points():
   return toy_exact_3_points.measure(config_of("exact_3_points"))
 
 
-@pytest.mark.slow
 def test_minimisers_of_three_points(three_points):
   found = {
     (row["objective"], row.get("k", row.get("sigma"))): row
@@ -87,7 +86,6 @@ def test_minimisers_of_three_points(three_points):
   assert f"{three_points['enough_for_cross_entropy']:.5f}" == "3.02523"
 
 
-@pytest.mark.slow
 def test_learned_sigma_of_three_points(three_points):
   found = {row["step"]: row for row in three_points["learned"]}
   for step, digits in LEARNED.items():
@@ -178,7 +176,6 @@ def test_mixture():
   assert measured["largest"] == pytest.approx(peak, rel=1e-6)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_tiny_toys_give_plain_numbers(name):
   # Not by the program, whose flags other programs define too.

@@ -73,9 +73,17 @@ def objective(name: str) -> Callable:
 
 @functools.cache
 def compiled(name: str) -> tuple[Callable, Callable]:
-  """The objective of many b at one scale, and its slope at one b."""
+  """The objective of many b at one scale, and its slope at one b.
+
+  Whoever calls them, in float64: traced in two precisions, one function would
+  mix its constants.
+  """
   loss = objective(name)
-  return jax.jit(jax.vmap(loss, (0, None))), jax.jit(jax.grad(loss))
+  in_float64 = jax.enable_x64(True)
+  return (
+    in_float64(jax.jit(jax.vmap(loss, (0, None)))),
+    in_float64(jax.jit(jax.grad(loss))),
+  )
 
 
 def minimisers(name: str, scale: float) -> tuple[float, float, float]:
