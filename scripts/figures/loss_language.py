@@ -66,17 +66,11 @@ def scatter(axes, read, x: str, y: str) -> None:
       )
 
 
-def draw_oracle():
-  read = tables.read_oracle()
+def panels(read, *, x: str, y: str, x_label: str, title: str):
+  """A canvas: y over x of every point, and beside it BLEU over self-BLEU."""
   canvas = canvas_lib.blank(450)
-  left = plots.panel(
-    canvas,
-    (0.09, 0.15, 0.38, 0.75),
-    x="total variation to the oracle, a token",
-    title="oracle's perplexity of samples",
-  )
-  scatter(left, read, "total_variation", "oracle_log_likelihood")
-  left.set_yscale("log")
+  left = plots.panel(canvas, (0.09, 0.15, 0.38, 0.75), x=x_label, title=title)
+  scatter(left, read, x, y)
   right = plots.panel(
     canvas,
     (0.57, 0.15, 0.38, 0.75),
@@ -84,26 +78,29 @@ def draw_oracle():
     title="BLEU-4, %",
   )
   scatter(right, read, "self_bleu", "bleu")
+  return canvas, left, right
+
+
+def draw_oracle():
+  canvas, left, right = panels(
+    tables.read_oracle(),
+    x="total_variation",
+    y="oracle_log_likelihood",
+    x_label="total variation to the oracle, a token",
+    title="oracle's perplexity of samples",
+  )
+  left.set_yscale("log")
   plots.legend(right, loc=(0.28, 0.14), fontsize=12)
   return canvas
 
 
 def draw_adaptation():
-  read = tables.read_adaptation()
-  canvas = canvas_lib.blank(450)
-  left = plots.panel(
-    canvas,
-    (0.09, 0.15, 0.38, 0.75),
-    x="test perplexity",
+  canvas, left, _ = panels(
+    tables.read_adaptation(),
+    x="log_likelihood",
+    y="emd",
+    x_label="test perplexity",
     title="earth mover's distance",
   )
-  scatter(left, read, "log_likelihood", "emd")
-  right = plots.panel(
-    canvas,
-    (0.57, 0.15, 0.38, 0.75),
-    x="self-BLEU-4, %",
-    title="BLEU-4, %",
-  )
-  scatter(right, read, "self_bleu", "bleu")
   plots.legend(left, loc="best", fontsize=11)
   return canvas
