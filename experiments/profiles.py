@@ -21,6 +21,10 @@ def of_steps(
     is_writer: whether this process does it.
   """
   running, is_wanted = False, num_steps > 0 and is_writer
+  options = jax.profiler.ProfileOptions()
+  # The tracer of Python calls slows the host down, and it crashes the process
+  # now and then while a checkpoint is being written (seen with jax 0.10.2).
+  options.python_tracer_level = 0
 
   def stop(state):
     nonlocal running, is_wanted
@@ -33,7 +37,7 @@ def of_steps(
     nonlocal running
     if is_wanted and step == first_step:
       jax.block_until_ready(state)
-      jax.profiler.start_trace(str(folder))
+      jax.profiler.start_trace(str(folder), profiler_options=options)
       running = True
     elif running and step == first_step + num_steps:
       stop(state)
