@@ -5,6 +5,7 @@ A cell is the test metric of the point that validation chose, mean and standard
 error over the seeds. Only methods of which every point was trained have one.
 """
 
+from configs import loss_images
 from configs import loss_label_noise
 from configs import loss_many_way
 from configs import loss_multilabel
@@ -133,6 +134,10 @@ def tabular() -> dict:
   return columns_of(loss_tabular, loss_tabular.DATA)
 
 
+def images() -> dict:
+  return columns_of(loss_images, loss_images.DATA)
+
+
 def label_noise() -> dict:
   args = [
     f"{name},{noise}"
@@ -152,6 +157,15 @@ def many_way() -> dict:
 
 def loss_tabular_accuracy() -> str:
   columns = tabular()
+  return with_footnote(
+    columns,
+    by_data(columns, "accuracy"),
+    by_data(columns, "accuracy", minus="cross_entropy"),
+  )
+
+
+def loss_images_accuracy() -> str:
+  columns = images()
   return with_footnote(
     columns,
     by_data(columns, "accuracy"),
@@ -227,7 +241,7 @@ def loss_many_way_f1() -> str:
   )
 
 
-EXACT = (loss_tabular_accuracy,)
+EXACT = (loss_tabular_accuracy, loss_images_accuracy)
 TAILR = (
   loss_label_noise_accuracy,
   loss_label_noise_gamma,

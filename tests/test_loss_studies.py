@@ -16,6 +16,7 @@ from experiments.loss_studies import many_way_task
 from experiments.loss_studies import methods
 from experiments.loss_studies import multilabel_methods
 from experiments.loss_studies import multilabel_task
+from experiments.loss_studies import networks
 from experiments.loss_studies import training
 
 RNG = np.random.default_rng(0)
@@ -110,6 +111,18 @@ def test_a_training_is_its_steps():
     lr=0.5,
   )
   assert float(seen) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 8, 3), (2, 7, 5, 1), (1, 1, 2, 2)])
+def test_a_convolution_is_a_product(shape):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=shape).astype(np.float32)
+  kernel = rng.normal(size=(3, 3, shape[-1], 4)).astype(np.float32)
+  expected = jax.lax.conv_general_dilated(
+    x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+  )
+  found = networks.every_second_3x3(jnp.array(x)) @ kernel.reshape(-1, 4)
+  np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("at_once", [True, False])

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from configs import loss_images
 from configs import loss_label_noise
 from configs import loss_many_way
 from configs import loss_multilabel
@@ -95,6 +96,7 @@ def test_a_search_that_misses_something_is_refused():
   "config, args",
   [
     (loss_tabular, loss_tabular.DATA),
+    (loss_images, loss_images.DATA),
     (loss_multilabel, loss_multilabel.DATA),
     (loss_many_way, loss_many_way.DATA),
     (
@@ -126,6 +128,7 @@ def run_study(config, arg, path):
   [
     pytest.param(loss_multilabel, "digit_sets,tiny", marks=pytest.mark.slow),
     (loss_label_noise, "digits,40,tiny"),
+    (loss_images, "digits,tiny"),
     pytest.param(loss_many_way, "digit_lines,tiny", marks=pytest.mark.slow),
   ],
 )

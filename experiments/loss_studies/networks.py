@@ -2,6 +2,7 @@
 """Small networks that the comparisons share."""
 
 from flax import linen as nn
+import jax.numpy as jnp
 
 from experiments.loss_studies import encoder
 
@@ -29,9 +30,34 @@ class SmallCNN(nn.Module):
   @nn.compact
   def __call__(self, x):
     for channels in self.channels:
-      x = nn.relu(nn.Conv(channels, (3, 3), strides=(2, 2))(x))
+      x = nn.relu(nn.Dense(channels)(every_second_3x3(x)))
     x = x.reshape(*x.shape[:1], -1)
     return nn.Dense(self.num_outputs)(x)
+
+
+def every_second_3x3(x):
+  """What a 3x3 convolution of stride 2, padded "SAME", looks at.
+
+  A dense layer of it is that convolution: a product of matrices, which takes a
+  fifth of the time of XLA's convolutions on a CPU in a compiled loop.
+
+  Args:
+    x: images [B, H, W, C].
+
+  Returns:
+    [B, ceil(H / 2), ceil(W / 2), 9 C].
+  """
+  h, w = (-(-side // 2) for side in x.shape[1:3])
+  # An odd side has a pixel before it, and both have one after the last.
+  x = jnp.pad(x, ((0, 0), *((side % 2, 1) for side in x.shape[1:3]), (0, 0)))
+  return jnp.concatenate(
+    [
+      x[:, i : i + 2 * h - 1 : 2, j : j + 2 * w - 1 : 2]
+      for i in range(3)
+      for j in range(3)
+    ],
+    axis=-1,
+  )
 
 
 class HashedLinear(nn.Module):
