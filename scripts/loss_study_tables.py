@@ -104,11 +104,23 @@ def by_data(columns: dict, metric: str, *, minus: str | None = None) -> str:
   return results.markdown((first, *names), rows)
 
 
+def budget(columns: dict) -> str:
+  """How many points a method has; the most, and where there are fewer."""
+  by_points = {}
+  for arg, (config, _) in columns.items():
+    by_points.setdefault(config["search"]["num_points"], []).append(arg)
+  most, *fewer = sorted(by_points, reverse=True)
+  found = f"{most} points a method"
+  for points in fewer:
+    names = ", ".join(dict.fromkeys(a.split(",")[0] for a in by_points[points]))
+    found += f" ({points} of {names})"
+  return found
+
+
 def _footnote(columns) -> str:
   """The budget, the protocol and where it ran."""
   config, of_arg = list(columns.values())[-1]
   record = next(iter(of_arg.values()))
-  points = config["search"]["num_points"]
   metric = config["metric"].replace("_", " ").replace("f1", "F1")
   environments = [
     r["environment"] for _, of in columns.values() for r in of.values()
@@ -117,7 +129,7 @@ def _footnote(columns) -> str:
   e = record["environment"]
   return (
     f"Mean ± standard error over {len(config['seeds'])} seeds, each with its "
-    f"own training and validation examples; {points} points a method, chosen "
+    f"own training and validation examples; {budget(columns)}, chosen "
     f"by the mean {metric} on validation examples "
     f"({e['devices'][0]}, {e['num_cores']} cores, jax {e['versions']['jax']}, "
     f"commit {', '.join(commits)})."

@@ -216,3 +216,12 @@ def test_cells_and_titles():
   assert loss_study_tables.cell([-1e-6, -1e-6]) == "0.0 ± 0.0"
   assert loss_study_tables.title_of("page_blocks") == "page blocks"
   assert loss_study_tables.title_of("digits,20") == "digits, 20 %"
+
+
+def test_a_smaller_budget_is_told():
+  args = ("digits,20", "mnist,0", "mnist,20", "cifar10,40")
+  columns = {
+    arg: (workdir.as_json(loss_label_noise.get_config(arg)), {}) for arg in args
+  }
+  found = loss_study_tables.budget(columns)
+  assert found == "24 points a method (12 of mnist, cifar10)"

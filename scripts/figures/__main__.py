@@ -49,6 +49,7 @@ DRAW = {
   "zlpr_imbalance": toy_tasks.draw_zlpr,
   "task_directions": toy_tasks.draw_directions,
   "loss_tabular": loss_studies.draw_tabular,
+  "loss_images": loss_studies.draw_images,
   "loss_label_noise": loss_studies.draw_label_noise,
   "loss_multilabel": loss_studies.draw_multilabel,
   "multitask_losses": loss_multitask.draw_losses,

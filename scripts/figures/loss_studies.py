@@ -109,55 +109,85 @@ def draw_multilabel():
   )
 
 
-def draw_label_noise(data: str = "digits", noise: int = 40):
+def draw_images():
+  return dots(
+    loss_study_tables.images(),
+    "accuracy",
+    "cross_entropy",
+    "test accuracy minus that of cross-entropy, points",
+    (-4, 4),
+  )
+
+
+def draw_label_noise(noise: int = 40):
   """Accuracy over the share of wrong labels; reliability at one share."""
-  columns = {
-    arg: column
-    for arg, column in loss_study_tables.label_noise().items()
-    if arg.startswith(f"{data},")
-  }
-  methods = loss_study_tables.methods_of(columns)
-  canvas = canvas_lib.blank(430)
-  left = canvas.add_axes((0.08, 0.14, 0.38, 0.76))
-  right = canvas.add_axes((0.56, 0.14, 0.38, 0.76))
-  shares = [int(arg.split(",")[1]) for arg in columns]
+  by_set = {}
+  for arg, column in loss_study_tables.label_noise().items():
+    by_set.setdefault(arg.split(",")[0], {})[arg] = column
+  canvas = canvas_lib.blank(360 * len(by_set) + 50)
+  grid = canvas.subplots(
+    len(by_set),
+    2,
+    squeeze=False,
+    gridspec_kw={
+      "left": 0.08,
+      "right": 0.96,
+      "top": 1 - 40 / (360 * len(by_set) + 50),
+      "bottom": 60 / (360 * len(by_set) + 50),
+      "hspace": 0.3,
+      "wspace": 0.2,
+    },
+  )
+  for (data, columns), (left, right) in zip(by_set.items(), grid, strict=True):
+    _accuracy_over_noise(left, columns)
+    _reliability(right, columns, f"{data},{noise}")
+    left.set_title(f"{data}: test accuracy, %", size=15)
+    right.set_title(
+      f"{data}: share that is right, {noise} % wrong labels", size=15
+    )
+    for axes in (left, right):
+      axes.tick_params(labelsize=13)
+      axes.grid(alpha=0.3)
+      axes.spines[["top", "right"]].set_visible(False)
+  grid[0, 0].legend(fontsize=12, frameon=False, loc="lower left")
+  grid[-1, 0].set_xlabel("wrong labels in training, %", size=14)
+  grid[-1, 1].set_xlabel("confidence", size=14)
+  return canvas
+
+
+def _lines(columns):
+  """(name, what a plot of one method needs)."""
   marks = ((canvas_lib.BLACK, "P"), *MARKS)
-  for i, (name, title) in enumerate(methods):
-    colour, mark = marks[i]
+  methods = loss_study_tables.methods_of(columns)
+  for (name, title), (colour, mark) in zip(methods, marks, strict=False):
+    yield (
+      name,
+      dict(color=colour, marker=mark, label=title, linewidth=1.8, markersize=7),
+    )
+
+
+def _accuracy_over_noise(axes, columns):
+  shares = [int(arg.split(",")[1]) for arg in columns]
+  for i, (name, line) in enumerate(_lines(columns)):
     values = [of[name]["test"]["accuracy"] for _, of in columns.values()]
-    left.errorbar(
+    axes.errorbar(
       np.array(shares) + 0.6 * (i - 2),
       [100 * selection.mean(v) for v in values],
       yerr=[100 * selection.standard_error(v) for v in values],
-      marker=mark,
-      color=colour,
-      linewidth=1.8,
-      markersize=7,
-      label=title,
+      **line,
     )
-    chosen = columns[f"{data},{noise}"][1][name]
+  axes.set_xticks(shares)
+
+
+def _reliability(axes, columns, arg):
+  for name, line in _lines(columns):
+    chosen = columns[arg][1][name]
     count, confidence, correct = np.array(chosen["test"]["reliability"])
     # Bins of a few predictions say nothing.
     some = count >= 20
-    right.plot(
-      confidence[some] / count[some],
-      correct[some] / count[some],
-      marker=mark,
-      color=colour,
-      linewidth=1.8,
-      markersize=7,
+    axes.plot(
+      confidence[some] / count[some], correct[some] / count[some], **line
     )
-  left.set_xticks(shares)
-  left.set_xlabel("wrong labels in training, %", size=14)
-  left.set_title("test accuracy, %", size=15)
-  left.legend(fontsize=12, frameon=False, loc="lower left")
-  right.plot([0, 1], [0, 1], ":", color=canvas_lib.GREY)
-  right.set_xlim(0, 1.02)
-  right.set_ylim(0, 1.02)
-  right.set_xlabel("confidence", size=14)
-  right.set_title(f"share that is right, {noise} % wrong labels", size=15)
-  for axes in (left, right):
-    axes.tick_params(labelsize=13)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-  return canvas
+  axes.plot([0, 1], [0, 1], ":", color=canvas_lib.GREY)
+  axes.set_xlim(0, 1.02)
+  axes.set_ylim(0, 1.02)
