@@ -135,15 +135,24 @@ def load_config(workdir: str) -> ml_collections.ConfigDict:
 
 
 def git_sha() -> str | None:
-  """The commit of the code that runs, "-dirty" if it was changed since."""
+  """The commit of the code that runs, "-dirty" if it was changed since.
+
+  Results that were appended are not code.
+  """
   root = pathlib.Path(__file__).parent.parent
-  command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
-  command += ["--abbrev=12", "--exclude=*"]
-  try:
+
+  def git(*args):
+    command = ["git", "-C", str(root), *args]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+  code = ("--", ".", ":(exclude)experiments/results")
+  try:
+    sha = git("rev-parse", "--short=12", "HEAD")
+    changed = git("status", "--porcelain", "--untracked-files=no", *code)
   except (OSError, subprocess.CalledProcessError):
     return None
-  return done.stdout.strip()
+  return f"{sha}-dirty" if changed else sha
 
 
 def _program():

@@ -365,3 +365,26 @@ def test_git_sha_is_head(monkeypatch):
   assert workdir_lib.git_sha().removesuffix("-dirty") == head[:12]
   monkeypatch.setenv("PATH", "")
   assert workdir_lib.git_sha() is None
+
+
+def test_appended_results_are_not_changed_code(monkeypatch, tmp_path):
+  def git(*args):
+    names = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    command = ["git", "-C", str(tmp_path), *names, *args]
+    subprocess.run(command, check=True, capture_output=True)
+
+  code = tmp_path / "experiments" / "workdir.py"
+  lines = tmp_path / "experiments" / "results" / "some.jsonl"
+  lines.parent.mkdir(parents=True)
+  for path in (code, lines):
+    path.write_text("1\n")
+  git("init", "-q")
+  git("add", ".")
+  git("commit", "-qm", "all")
+  monkeypatch.setattr(workdir_lib, "__file__", str(code))
+  head = workdir_lib.git_sha()
+  assert len(head) == 12
+  lines.write_text("1\n2\n")
+  assert workdir_lib.git_sha() == head
+  code.write_text("2\n")
+  assert workdir_lib.git_sha() == f"{head}-dirty"
