@@ -5,6 +5,10 @@ import os
 
 # Tests run on CPUs; libtpu, installed for plans, would look for a TPU first.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# What they compile runs for milliseconds; LLVM would optimise it for longer.
+os.environ["XLA_FLAGS"] = (
+  f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+)
 
 import pathlib  # noqa: E402
 import subprocess  # noqa: E402
@@ -38,7 +42,8 @@ def on_four_devices():
       env={
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} "
+        "--xla_force_host_platform_device_count=4",
       },
       cwd=pathlib.Path(__file__).parent.parent,
       capture_output=True,

@@ -45,15 +45,13 @@ def start_python(args, *, num_devices=1, environ=None):
 
   Variables of `environ` that are None are left out.
   """
-  # They run for milliseconds; LLVM would optimise them for longer.
-  xla_flags = "--xla_backend_optimization_level=0 "
-  xla_flags += f"--xla_force_host_platform_device_count={num_devices}"
+  devices = f"--xla_force_host_platform_device_count={num_devices}"
   defaults = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PLATFORMS": "cpu",
     "OPENBLAS_NUM_THREADS": "1",
     "PYTHONUNBUFFERED": "1",
-    "XLA_FLAGS": xla_flags,
+    "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {devices}",
   }
   environ = os.environ | defaults | (environ or {})
   return subprocess.Popen(

@@ -38,12 +38,7 @@ def bench(*args):
   return subprocess.run(
     [sys.executable, "-m", "scripts.bench_step", *SMALL, *args],
     cwd=ROOT,
-    env=os.environ
-    | {
-      "JAX_PLATFORMS": "cpu",
-      # It runs for milliseconds; LLVM would optimise it for a minute.
-      "XLA_FLAGS": "--xla_backend_optimization_level=0",
-    },
+    env=os.environ | {"JAX_PLATFORMS": "cpu"},
     capture_output=True,
     text=True,
     check=False,

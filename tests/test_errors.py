@@ -102,7 +102,6 @@ def run_train(*args):
     capture_output=True,
     text=True,
     timeout=120,
-    env=os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"},
   )
   return done, time.monotonic() - began
 

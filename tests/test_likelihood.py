@@ -20,9 +20,6 @@ from simple_diffusion import likelihood
 from simple_diffusion import sampler
 from simple_diffusion import schedules
 
-# These programs run for milliseconds; LLVM would optimise them for longer.
-QUICK = {"xla_backend_optimization_level": 0}
-
 GREYS = np.linspace(-1, 1, 5)
 # A Gaussian, discretised: the mass of each grey's cell, and the outer tails.
 MEAN, STD = 0.1, 0.6
@@ -108,9 +105,7 @@ def batch_of(grey, count=COUNT):
   return np.full((count, 1, 1, 1), grey, np.float32)
 
 
-@functools.partial(
-  jax.jit, static_argnames=("schedule", "clip"), compiler_options=QUICK
-)
+@functools.partial(jax.jit, static_argnames=("schedule", "clip"))
 def variational_bits(keys, x, *, schedule, clip=False):
   return likelihood.variational_bits(
     keys,
@@ -193,7 +188,6 @@ def test_reconstruction(end):
 @functools.partial(
   jax.jit,
   static_argnames=("schedule", "dequantisation", "num_levels", "num_probes"),
-  compiler_options=QUICK,
 )
 def flow_bits(keys, x, *, schedule, dequantisation, num_levels=5, num_probes=1):
   return likelihood.flow_bits(

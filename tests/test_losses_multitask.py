@@ -207,7 +207,8 @@ def test_sharded_parameters_give_the_same_direction():
     "print(json.dumps(test.run_sharded()))"
   )
   here = pathlib.Path(__file__).parent
-  flags = "--xla_force_host_platform_device_count=4"
+  flags = os.environ["XLA_FLAGS"]
+  flags += " --xla_force_host_platform_device_count=4"
   with subprocess.Popen(
     [sys.executable, "-c", program],
     stdout=subprocess.PIPE,

@@ -19,9 +19,6 @@ from simple_diffusion import sizes
 from simple_diffusion import unet
 from simple_diffusion import uvit
 
-# These programs run for milliseconds; LLVM would optimise them for a minute.
-QUICK = {"xla_backend_optimization_level": 0}
-
 PATCHINGS = ("none", "space_to_depth_2", "dwt_1", "dwt_2", "conv_2", "conv_4")
 
 # Appendix B.2 of arXiv 2301.11093.
@@ -107,7 +104,7 @@ def random_params(network, side=8):
   )
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=0)
 def apply(network, variables, *args):
   return network.apply(variables, *args)
 
@@ -216,7 +213,7 @@ def test_macs_of_scans_and_grouped_convolutions():
 
 @pytest.mark.parametrize("network", [UVIT, ONE_LEVEL_UNET])
 def test_zero_at_initialisation(network):
-  init = jax.jit(network.init_with_output, compiler_options=QUICK)
+  init = jax.jit(network.init_with_output)
   output, _ = init(jax.random.key(0, impl="rbg"), *inputs())
   np.testing.assert_array_equal(output, np.zeros((2, 8, 8, 3)))
 
@@ -283,7 +280,7 @@ def test_bfloat16_is_close_to_float32():
   assert 1e-4 < error < 0.1
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=0)
 def value_and_grad(network, variables, key, *args):
   """The mean square of a training pass and its gradient."""
 

@@ -16,9 +16,6 @@ from simple_diffusion import probability_flow
 from simple_diffusion import sampler
 from simple_diffusion import schedules
 
-# These programs run for milliseconds; LLVM would optimise them for longer.
-QUICK = {"xla_backend_optimization_level": 0}
-
 SCHEDULE = schedules.cosine(image_size=2)  # log-SNR -15 to 15
 END_VARIANCE = math.exp(-15)  # of the noise in what is measured as x
 SHAPE = (2, 2, 1)
@@ -53,7 +50,6 @@ def gaussian(prediction):
 @functools.partial(
   jax.jit,
   static_argnames=("predict_fn", "schedule", "prediction", "num_steps"),
-  compiler_options=QUICK,
 )
 def density_bits(
   x, probes, *, predict_fn, schedule=SCHEDULE, prediction="v", num_steps=32

@@ -13,9 +13,6 @@ from simple_diffusion import diffusion
 from simple_diffusion import sampler
 from simple_diffusion import schedules
 
-# These programs run for milliseconds; LLVM would optimise them for longer.
-QUICK = {"xla_backend_optimization_level": 0}
-
 MEAN, STD = 0.3, 0.5
 SCHEDULE = schedules.cosine(image_size=32)
 PAIRS = [(2.0, 1.0), (10.0, -15.0), (-8.0, -8.5), (0.001, 0.0)]
@@ -140,7 +137,6 @@ def test_coefficients(logsnr_s, logsnr_t):
     "schedule",
     "clip",
   ),
-  compiler_options=QUICK,
 )
 def sample_gaussian(
   keys,
@@ -247,7 +243,7 @@ def linear_x_hat(clip_inside):
 
 
 def test_clip():
-  @functools.partial(jax.jit, static_argnums=(2, 3), compiler_options=QUICK)
+  @functools.partial(jax.jit, static_argnums=(2, 3))
   def run(scale, shift, clip_inside, clip):
     return sampler.sample(
       sampler.keys_for(0, jnp.arange(2)),

@@ -329,7 +329,7 @@ def test_trains_stops_goes_on_and_tabulates(tmp_path, tmp_path_factory):
     ),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    "XLA_FLAGS": os.environ["XLA_FLAGS"],
     "OPENBLAS_NUM_THREADS": "1",
     "PYTHONPATH": str(ROOT),
   }

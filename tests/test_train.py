@@ -23,9 +23,6 @@ from simple_diffusion import sharding
 from simple_diffusion import train
 from simple_diffusion import uvit
 
-# These programs run for milliseconds; LLVM would optimise them for longer.
-QUICK = {"xla_backend_optimization_level": 0}
-
 NUM_CLASSES = 3
 SHAPE = (4, 4, 1)
 SCHEDULE = schedules.cosine(image_size=4)
@@ -97,7 +94,7 @@ def toy_step(accum_steps=1):
   """A compiled step of Toy with Adam."""
   optimizer = optax.adam(1e-2)
   step = make_step(Toy(), optimizer, accum_steps=accum_steps)
-  return optimizer, jax.jit(step, compiler_options=QUICK)
+  return optimizer, jax.jit(step)
 
 
 def make_batch(batch_size=8, seed=0, shape=SHAPE):
@@ -167,14 +164,14 @@ def test_randomness_is_a_function_of_seed_and_step():
 
 def test_seeds_share_a_compilation_and_last():
   optimizer = optax.adam(1e-2)
-  step_fn = jax.jit(make_step(Toy(), optimizer), compiler_options=QUICK)
+  step_fn = jax.jit(make_step(Toy(), optimizer))
 
   def init(seed):
     return train.init_state(
       seed, network=Toy(), optimizer=optimizer, image_shape=SHAPE
     )
 
-  init = jax.jit(init, compiler_options=QUICK)
+  init = jax.jit(init)
   ends = []
   for seed in (7, 2**32 - 1):
     state = init(np.uint32(seed))
@@ -225,7 +222,6 @@ def test_clipped_adam(warmup_steps):
   optimizer = build.make_optimizer(optim)
   update = jax.jit(
     train.make_update(optimizer=optimizer, max_grad_norm=1.0, ema_decay=0.9),
-    compiler_options=QUICK,
   )
   rng = np.random.default_rng(0)
   p = {"a": rng.normal(size=(3, 2)), "b": rng.normal(size=5)}
@@ -333,9 +329,7 @@ def test_loss_falls():
 
 def test_state_is_donated():
   optimizer, _ = toy_step()
-  step_fn = jax.jit(
-    make_step(Toy(), optimizer), donate_argnums=0, compiler_options=QUICK
-  )
+  step_fn = jax.jit(make_step(Toy(), optimizer), donate_argnums=0)
   state, batch = toy_state(optimizer), make_batch()
   aliased = step_fn.lower(state, batch).compile().memory_analysis()
   num_bytes = sum(a.nbytes for a in jax.tree.leaves(state))
@@ -375,7 +369,6 @@ def run_blocks(*, remat, accum_steps):
     make_step(network, optimizer, accum_steps=accum_steps),
     in_shardings=(replicated, by_example),
     out_shardings=(replicated, replicated),
-    compiler_options=QUICK,
   )
 
   inputs = jnp.zeros((1, *SHAPE)), jnp.zeros(1), jnp.zeros(1, jnp.int32)
@@ -412,7 +405,8 @@ def test_devices_remat_and_parts_change_where_but_not_what():
     "print(json.dumps(test_train.run_blocks(remat='all', accum_steps=2)))"
   )
   here = pathlib.Path(__file__).parent
-  flags = "--xla_force_host_platform_device_count=8"
+  flags = os.environ["XLA_FLAGS"]
+  flags += " --xla_force_host_platform_device_count=8"
   with subprocess.Popen(
     [sys.executable, "-c", program],
     stdout=subprocess.PIPE,

@@ -23,9 +23,6 @@ from simple_diffusion import sampler
 from simple_diffusion import schedules
 from simple_diffusion import variational_bound
 
-# These programs run for milliseconds; LLVM would optimise them for longer.
-QUICK = {"xla_backend_optimization_level": 0}
-
 MEAN, STD = 0.3, 0.5
 SHAPE = (2, 2, 1)
 X = np.float32([-1.0, 0.1, 0.3, 0.8]).reshape(1, *SHAPE)
@@ -111,7 +108,6 @@ def off_by_one(z, logsnr, x):
     "num_steps",
     "spacing",
   ),
-  compiler_options=QUICK,
 )
 def diffusion_bits(
   keys, x, *, schedule=COSINE, prediction="v", clip=False, **options
