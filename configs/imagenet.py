@@ -29,6 +29,7 @@ U-Net ("inv_cos", memory). At 1024 all but the multiscale loss is ours: a third
 wavelet level, so that the networks see 128x128 there too.
 """
 
+from configs import arguments
 from configs import common
 from configs import points
 
@@ -45,13 +46,9 @@ UNET_LEVELS = {
 
 
 def _parse(arg):
-  size, _, network = arg.partition(",")
-  sizes = [str(size) for size in UNET_LEVELS]
-  if size not in sizes or network not in ("uvit", "unet"):
-    raise ValueError(
-      f"configs/imagenet.py:{arg}: the argument is <{'|'.join(sizes)}>,"
-      "<uvit|unet>, such as configs/imagenet.py:512,uvit"
-    )
+  size, network = arguments.split(
+    "imagenet", arg, UNET_LEVELS, ("uvit", "unet")
+  )
   return int(size), network
 
 

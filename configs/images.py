@@ -12,6 +12,7 @@ evaluation; if the folder has a test split, hold out that instead with
 --config.data.split=train --config.data.eval_split=test.
 """
 
+from configs import arguments
 from configs import common
 from configs import points
 
@@ -19,13 +20,7 @@ PATCHING = {64: "none", 128: "none", 256: "dwt_1", 512: "dwt_2"}
 
 
 def get_config(arg="64"):
-  sizes = [str(size) for size in PATCHING]
-  if arg not in sizes:
-    raise ValueError(
-      f"configs/images.py:{arg}: the argument is an image size among "
-      f"{', '.join(sizes)}, such as configs/images.py:64"
-    )
-  size = int(arg)
+  (size,) = map(int, arguments.split("images", arg, PATCHING))
   config = common.get_config()
   config.data.update(
     name="folder",

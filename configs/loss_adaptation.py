@@ -21,19 +21,17 @@ experiments/results/loss_adaptation.jsonl and loss_adaptation_cost.jsonl.
 
 import ml_collections
 
+from configs import arguments
+
 # The text to adapt to -> what was pretrained on.
 DATA = {"tinyshakespeare": "classicbooks", "scikit_learn": "python"}
 SEEDS = (0, 1, 2)
 
 
 def get_config(arg="scikit_learn"):
-  name, *variant = arg.split(",")
-  if name not in DATA or variant not in ([], ["tiny"], ["cost"]):
-    raise ValueError(
-      f"configs/loss_adaptation.py:{arg}: the argument is <{'|'.join(DATA)}>, "
-      "or with ,tiny or ,cost after it, such as "
-      "configs/loss_adaptation.py:scikit_learn"
-    )
+  name, variant = arguments.split(
+    "loss_adaptation", arg, DATA, variants=("tiny", "cost")
+  )
   config = ml_collections.ConfigDict()
   config.study = "loss_adaptation"
   config.data = dict(
@@ -61,7 +59,7 @@ def get_config(arg="scikit_learn"):
     emo_mode2_fixed={},
     emo_mode2_adaptive={},
   )
-  if variant == ["cost"]:
+  if variant == "cost":
     config.study = "loss_adaptation_cost"
     config.data.kind = "adaptation_cost"
     config.rounds = 15

@@ -19,6 +19,8 @@ from experiments/results/loss_few_labels.jsonl.
 
 import ml_collections
 
+from configs import arguments
+
 placeholder = ml_collections.config_dict.placeholder
 
 DATA = ("digits", "mnist")
@@ -26,12 +28,9 @@ SEEDS = (0, 1, 2, 3, 4)
 
 
 def get_config(arg="digits"):
-  name, _, variant = arg.partition(",")
-  if name not in DATA or variant not in ("", "tiny"):
-    raise ValueError(
-      f"configs/loss_few_labels.py:{arg}: the argument is <{'|'.join(DATA)}>, "
-      "or with ,tiny after it, such as configs/loss_few_labels.py:digits"
-    )
+  name, variant = arguments.split(
+    "loss_few_labels", arg, DATA, variants=("tiny",)
+  )
   config = ml_collections.ConfigDict()
   config.study = "loss_few_labels"
   config.data = dict(

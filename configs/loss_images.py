@@ -17,6 +17,8 @@ experiments/results/loss_images.jsonl.
 
 import ml_collections
 
+from configs import arguments
+
 placeholder = ml_collections.config_dict.placeholder
 
 DATA = ("digits", "mnist", "cifar10")
@@ -24,12 +26,7 @@ SEEDS = (0, 1, 2, 3, 4)
 
 
 def get_config(arg="digits"):
-  name, _, variant = arg.partition(",")
-  if name not in DATA or variant not in ("", "tiny"):
-    raise ValueError(
-      f"configs/loss_images.py:{arg}: the argument is <{'|'.join(DATA)}>, or "
-      "with ,tiny after it, such as configs/loss_images.py:digits"
-    )
+  name, variant = arguments.split("loss_images", arg, DATA, variants=("tiny",))
   config = ml_collections.ConfigDict()
   config.study = "loss_images"
   config.data = dict(kind="images", name=name, max_examples=placeholder(int))

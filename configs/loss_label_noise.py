@@ -21,6 +21,8 @@ experiments/results/loss_label_noise.jsonl.
 
 import ml_collections
 
+from configs import arguments
+
 placeholder = ml_collections.config_dict.placeholder
 
 DATA = ("digits", "mnist", "cifar10")
@@ -29,18 +31,9 @@ SEEDS = (0, 1, 2, 3, 4)
 
 
 def get_config(arg="digits,20"):
-  name, _, rest = arg.partition(",")
-  noise, *variant = rest.split(",")
-  if (
-    name not in DATA
-    or noise not in map(str, NOISE)
-    or variant not in ([], ["tiny"])
-  ):
-    raise ValueError(
-      f"configs/loss_label_noise.py:{arg}: the argument is <{'|'.join(DATA)}>,"
-      f"<{'|'.join(map(str, NOISE))}>, or with ,tiny after it, such as "
-      "configs/loss_label_noise.py:digits,20"
-    )
+  name, noise, variant = arguments.split(
+    "loss_label_noise", arg, DATA, NOISE, variants=("tiny",)
+  )
   config = ml_collections.ConfigDict()
   config.study = "loss_label_noise"
   is_digits = name == "digits"

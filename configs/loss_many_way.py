@@ -17,17 +17,16 @@ docs/losses/zlpr.md, from experiments/results/loss_many_way.jsonl.
 
 import ml_collections
 
+from configs import arguments
+
 DATA = ("digit_lines", "wnut17")
 SEEDS = (0, 1, 2, 3, 4)
 
 
 def get_config(arg="digit_lines"):
-  name, _, variant = arg.partition(",")
-  if name not in DATA or variant not in ("", "tiny"):
-    raise ValueError(
-      f"configs/loss_many_way.py:{arg}: the argument is <{'|'.join(DATA)}>, or "
-      "with ,tiny after it, such as configs/loss_many_way.py:digit_lines"
-    )
+  name, variant = arguments.split(
+    "loss_many_way", arg, DATA, variants=("tiny",)
+  )
   config = ml_collections.ConfigDict()
   config.study = "loss_many_way"
   config.data = dict(

@@ -20,6 +20,8 @@ experiments/results/loss_multilabel.jsonl.
 
 import ml_collections
 
+from configs import arguments
+
 placeholder = ml_collections.config_dict.placeholder
 
 DENSE = ("digit_sets", "emotions", "scene", "yeast")
@@ -30,12 +32,9 @@ SEEDS = (0, 1, 2, 3, 4)
 
 
 def get_config(arg="digit_sets"):
-  name, _, variant = arg.partition(",")
-  if name not in DATA or variant not in ("", "tiny"):
-    raise ValueError(
-      f"configs/loss_multilabel.py:{arg}: the argument is <{'|'.join(DATA)}>, "
-      "or with ,tiny after it, such as configs/loss_multilabel.py:yeast"
-    )
+  name, variant = arguments.split(
+    "loss_multilabel", arg, DATA, variants=("tiny",)
+  )
   config = ml_collections.ConfigDict()
   config.study = "loss_multilabel"
   config.data = dict(

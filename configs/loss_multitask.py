@@ -24,20 +24,17 @@ its tables, generated from experiments/results/loss_multitask.jsonl.
 
 import ml_collections
 
+from configs import arguments
+
 DATA = ("digits", "mnist")
 TASKS = ("parity", "digit", "clean", "decay")
 SEEDS = (0, 1, 2, 3, 4)
 
 
 def get_config(arg="digits,parity"):
-  name, _, rest = arg.partition(",")
-  tasks, *variant = rest.split(",")
-  if name not in DATA or tasks not in TASKS or variant not in ([], ["tiny"]):
-    raise ValueError(
-      f"configs/loss_multitask.py:{arg}: the argument is <{'|'.join(DATA)}>,"
-      f"<{'|'.join(TASKS)}>, or with ,tiny after it, such as "
-      "configs/loss_multitask.py:digits,parity"
-    )
+  name, tasks, variant = arguments.split(
+    "loss_multitask", arg, DATA, TASKS, variants=("tiny",)
+  )
   config = ml_collections.ConfigDict()
   config.study = "loss_multitask"
   has_heads = tasks in ("parity", "digit")

@@ -19,17 +19,14 @@ docs/losses/tailr.md, generated from experiments/results/loss_oracle.jsonl.
 
 import ml_collections
 
+from configs import arguments
+
 DATA = ("classicbooks", "python")
 SEEDS = (0, 1, 2)
 
 
 def get_config(arg="python"):
-  name, *variant = arg.split(",")
-  if name not in DATA or variant not in ([], ["tiny"]):
-    raise ValueError(
-      f"configs/loss_oracle.py:{arg}: the argument is <{'|'.join(DATA)}>, or "
-      "with ,tiny after it, such as configs/loss_oracle.py:python"
-    )
+  name, variant = arguments.split("loss_oracle", arg, DATA, variants=("tiny",))
   config = ml_collections.ConfigDict()
   config.study = "loss_oracle"
   config.data = dict(

@@ -18,17 +18,14 @@ generated from experiments/results/loss_spans.jsonl.
 
 import ml_collections
 
+from configs import arguments
+
 DATA = ("planted", "wnut17")
 SEEDS = (0, 1, 2, 3, 4)
 
 
 def get_config(arg="planted"):
-  name, _, variant = arg.partition(",")
-  if name not in DATA or variant not in ("", "tiny"):
-    raise ValueError(
-      f"configs/loss_spans.py:{arg}: the argument is <{'|'.join(DATA)}>, or "
-      "with ,tiny after it, such as configs/loss_spans.py:planted"
-    )
+  name, variant = arguments.split("loss_spans", arg, DATA, variants=("tiny",))
   config = ml_collections.ConfigDict()
   config.study = "loss_spans"
   config.data = dict(

@@ -17,6 +17,8 @@ table of docs/losses/exact.md, from experiments/results/loss_tabular.jsonl.
 
 import ml_collections
 
+from configs import arguments
+
 DATA = (
   "iris",
   "wine",
@@ -31,12 +33,7 @@ SEEDS = (0, 1, 2, 3, 4)
 
 
 def get_config(arg="digits"):
-  name, _, variant = arg.partition(",")
-  if name not in DATA or variant not in ("", "tiny"):
-    raise ValueError(
-      f"configs/loss_tabular.py:{arg}: the argument is <{'|'.join(DATA)}>, or "
-      "with ,tiny after it, such as configs/loss_tabular.py:digits"
-    )
+  name, variant = arguments.split("loss_tabular", arg, DATA, variants=("tiny",))
   config = ml_collections.ConfigDict()
   config.study = "loss_tabular"
   config.data = dict(

@@ -12,6 +12,8 @@ docs/losses, generated from experiments/results/loss_toys.jsonl.
 
 import ml_collections
 
+from configs import arguments
+
 SEEDS = (0, 1, 2, 3, 4)
 
 
@@ -136,14 +138,8 @@ TOYS = (
 )
 
 
-def get_config(arg=None):
-  names = [toy.__name__ for toy in TOYS]
-  name, comma, variant = (arg or "").partition(",")
-  if name not in names or (comma and variant != "tiny"):
-    raise ValueError(
-      f"configs/loss_toys.py:{arg or ''}: the argument is a toy among "
-      f"{', '.join(names)}, such as {names[0]} or {names[0]},tiny"
-    )
-  tiny = bool(comma)
-  settings = TOYS[names.index(name)](tiny)
-  return ml_collections.ConfigDict(dict(toy=name, tiny=tiny) | settings)
+def get_config(arg=""):
+  toys = {toy.__name__: toy for toy in TOYS}
+  name, variant = arguments.split("loss_toys", arg, toys, variants=("tiny",))
+  tiny = bool(variant)
+  return ml_collections.ConfigDict(dict(toy=name, tiny=tiny) | toys[name](tiny))

@@ -24,6 +24,7 @@ parameters of the U-Net, 43.6 M of the U-ViT, in bfloat16). Numbers, as far as
 they were run: docs/ablations.md.
 """
 
+from configs import arguments
 from configs import common
 from configs import points
 
@@ -45,13 +46,9 @@ SEEDS = (0, 1, 2)
 
 
 def _parse(arg):
-  size, _, study = arg.partition(",")
-  sizes = [str(size) for size in PATCHING]
-  if size not in sizes or study not in ("uvit", *STUDIES):
-    raise ValueError(
-      f"configs/photographs.py:{arg}: the argument is <{'|'.join(sizes)}>,"
-      f"<uvit|{'|'.join(STUDIES)}>, such as configs/photographs.py:128,uvit"
-    )
+  size, study = arguments.split(
+    "photographs", arg, PATCHING, ("uvit", *STUDIES)
+  )
   return int(size), study
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import ml_collections
 import pytest
 
+from configs import arguments
 from simple_diffusion import build
 from simple_diffusion import sampler
 
@@ -41,9 +42,28 @@ def test_all_configs_are_tested():
   here = {name for name in here if not name.startswith("loss_")}
   assert here == {name.partition(":")[0] for name in ALL} | {
     "__init__",
+    "arguments",
     "common",
     "points",
   }
+
+
+def test_parts_of_an_argument():
+  def split(arg):
+    return arguments.split("x", arg, ("a", "b"), (0, 20), variants=("tiny",))
+
+  assert split("b,20") == ["b", "20", ""]
+  assert split("a,0,tiny") == ["a", "0", "tiny"]
+  for arg in ("", "a", "a,1", "20,a", "a,0,small", "a,0,tiny,tiny"):
+    with pytest.raises(ValueError) as caught:
+      split(arg)
+    assert str(caught.value) == (
+      f"configs/x.py:{arg}: the argument is <a|b>,<0|20>, or with ,tiny after "
+      "it, such as configs/x.py:a,0"
+    )
+  assert arguments.split("x", "64", (64,)) == ["64"]
+  with pytest.raises(ValueError, match="the argument is <64>, such as"):
+    arguments.split("x", "64,", (64,))
 
 
 def keys(config, section=""):
@@ -193,8 +213,8 @@ def test_paper_sampler(name):
     ("imagenet:64,uvit", "128.256.512.1024"),
     ("imagenet:512,uvitt", "uvit.unet"),
     ("imagenet:512", "uvit.unet"),
-    ("images:32", "64, 128, 256, 512"),
-    ("images:64,unet", "64, 128, 256, 512"),
+    ("images:32", "64.128.256.512"),
+    ("images:64,unet", "64.128.256.512"),
   ],
 )
 def test_wrong_argument(name, options):
