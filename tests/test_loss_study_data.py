@@ -11,6 +11,7 @@ from experiments.loss_studies import classification
 from experiments.loss_studies import images
 from experiments.loss_studies import many_way
 from experiments.loss_studies import multilabel
+from experiments.loss_studies import spans
 from experiments.loss_studies import splits
 from experiments.loss_studies import tabular
 
@@ -162,3 +163,40 @@ def test_images_of_jpeg_files(tmp_path):
   assert found.x.shape == (6, 32, 32, 3) and found.num_test == 3
   expected = np.stack(flat * 2) / 255
   np.testing.assert_allclose(found.x, expected, atol=1.5 / 255)
+
+
+def test_groups_are_drawn_whole():
+  # 20 groups of 2; of the 40 a fifth validates, which is four groups.
+  grouped = data(50, 10)._replace(group=np.repeat(np.arange(25), 2))
+  parts = [splits.split(grouped, seed) for seed in range(4)]
+  for part in parts:
+    assert sorted(np.concatenate(part)) == list(range(50))
+    train, validation, test = (set(grouped.group[i]) for i in part)
+    assert len(validation) == 4 and len(part.validation) == 8
+    assert not train & validation and test == set(range(20, 25))
+  assert len({tuple(sorted(part.validation)) for part in parts}) > 1
+  few = splits.at_most(grouped, 7)
+  np.testing.assert_array_equal(few.group, few.x[:, 0] // 4)  # x is 2i
+
+
+def test_no_digit_is_in_two_pools():
+  digit_sets, digit_lines = multilabel.digit_sets(), many_way.digit_lines()
+  pictures = {}
+  for found in (digit_sets, digit_lines):
+    digits = found.x.reshape(len(found.x), -1, 64)
+    for group in range(11):
+      some = {d.tobytes() for e in digits[found.group == group] for d in e}
+      pictures.setdefault(group, set()).update(some)
+  for group in range(11):
+    others = set().union(*(pictures[g] for g in range(11) if g != group))
+    assert not pictures[group] & others
+
+
+def test_pieces_of_a_sentence_are_one_group(tmp_path):
+  long = "\n".join("a\tO" for _ in range(30))
+  for part in ("train", "dev", "test"):
+    (tmp_path / f"{part}.conll").write_text(f"{long}\n\nb\tO\n")
+  found = spans.load("wnut17", str(tmp_path))
+  assert found.group.tolist() == [0, 0, 1, 2, 2, 3, 4, 4, 5]
+  assert found.num_test == 3
+  assert spans.load("planted").group is None

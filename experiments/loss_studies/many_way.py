@@ -13,6 +13,7 @@ import zlib
 
 import numpy as np
 
+from experiments.loss_studies import digit_pools
 from experiments.loss_studies import splits
 
 BUILT_IN = ("digit_lines",)
@@ -38,17 +39,8 @@ def load(name: str, data_dir: str | None = None) -> splits.Data:
   """
   if name in BUILT_IN:
     return digit_lines()
-  paths = [
-    pathlib.Path(data_dir or "") / f"{part}.conll"
-    for part in ("train", "dev", "test")
-  ]
-  if name != "wnut17" or data_dir is None or not paths[0].exists():
-    raise ValueError(
-      f"{name} with --data_dir={data_dir}: wnut17 is read from train.conll, "
-      f"dev.conll and test.conll; without files there is {BUILT_IN[0]}"
-    )
-  train, dev, test = (sentences(path.read_text()) for path in paths)
-  arrays = [as_arrays(words, tags) for words, tags in train + dev + test]
+  rest, test = wnut17(name, data_dir, BUILT_IN)
+  arrays = [as_arrays(words, tags) for words, tags in rest + test]
   x, y = (np.stack(column) for column in zip(*arrays, strict=True))
   return splits.Data(
     x=x,
@@ -57,6 +49,23 @@ def load(name: str, data_dir: str | None = None) -> splits.Data:
     num_test=len(test),
     standardize=False,
   )
+
+
+def wnut17(name: str, data_dir: str | None, built_in: tuple[str, ...]):
+  """Sentences of the training and dev files, and of the test file.
+
+  Raises:
+    ValueError: if a file is missing, or another set is asked for.
+  """
+  folder = pathlib.Path(data_dir or "")
+  paths = [folder / f"{part}.conll" for part in ("train", "dev", "test")]
+  if name != "wnut17" or not all(path.exists() for path in paths):
+    raise ValueError(
+      f"{name} with --data_dir={data_dir}: wnut17 is read from train.conll, "
+      f"dev.conll and test.conll; without files there is {built_in[0]}"
+    )
+  train, dev, test = (sentences(path.read_text()) for path in paths)
+  return train + dev, test
 
 
 def sentences(text: str) -> list[tuple[list[str], list[str]]]:
@@ -111,30 +120,22 @@ def shape(word: str) -> str:
 
 
 def digit_lines(num_train=600, num_test=400, length=16) -> splits.Data:
-  """Lines of digits; no digit is in both a training and a test line."""
-  from sklearn import datasets  # Only this set needs it.
+  """Lines of digits of which three in four are zeros."""
 
-  digits = datasets.load_digits()
-  rng = np.random.default_rng(0)
-  order = rng.permutation(len(digits.target))
-  held_out = len(order) // 5
-  chosen = []
-  for pool, count in (
-    (order[held_out:], num_train),
-    (order[:held_out], num_test),
-  ):
-    zeros = pool[digits.target[pool] == 0]
-    others = pool[digits.target[pool] != 0]
-    is_zero = rng.random((count, length)) < 0.75
+  def draw(rng, pool, classes, count):
+    zeros, others = pool[classes[pool] == 0], pool[classes[pool] != 0]
     shape = (count, length)
-    chosen.append(
-      np.where(is_zero, rng.choice(zeros, shape), rng.choice(others, shape))
+    is_zero = rng.random(shape) < 0.75
+    return np.where(
+      is_zero, rng.choice(zeros, shape), rng.choice(others, shape)
     )
-  chosen = np.concatenate(chosen)
+
+  chosen = digit_pools.choose(num_train, num_test, draw)
   return splits.Data(
-    x=np.float32(digits.data[chosen] / 16),
-    y=np.int32(digits.target[chosen]),
+    x=chosen.x,
+    y=chosen.y,
     num_outputs=10,
     num_test=num_test,
     standardize=False,
+    group=chosen.group,
   )

@@ -10,6 +10,7 @@ medical, enron, corel5k, bibtex, delicious are those of Mulan
 
 import numpy as np
 
+from experiments.loss_studies import digit_pools
 from experiments.loss_studies import npz
 from experiments.loss_studies import splits
 
@@ -39,24 +40,17 @@ def load(name: str, data_dir: str | None = None) -> splits.Data:
 
 
 def digit_sets(num_train=1200, num_test=600, digits_each=3) -> splits.Data:
-  """Pictures of several digits; no digit is in both a training and a test."""
-  from sklearn import datasets  # Only this set needs it.
+  """Pictures of several digits: which of the ten are there."""
 
-  digits = datasets.load_digits()
-  rng = np.random.default_rng(0)
-  order = rng.permutation(len(digits.target))
-  held_out = len(order) // 5
-  x, y = [], []
-  for pool, count in (
-    (order[held_out:], num_train),
-    (order[:held_out], num_test),
-  ):
-    chosen = rng.choice(pool, (count, digits_each))
-    x.append(digits.data[chosen].reshape(count, -1) / 16)
-    y.append(np.eye(10)[digits.target[chosen]].max(axis=1))
+  def draw(rng, pool, classes, count):
+    del classes
+    return rng.choice(pool, (count, digits_each))
+
+  chosen = digit_pools.choose(num_train, num_test, draw)
   return splits.Data(
-    x=np.float32(np.concatenate(x)),
-    y=np.float32(np.concatenate(y)),
+    x=chosen.x.reshape(len(chosen.x), -1),
+    y=np.eye(10, dtype=np.float32)[chosen.y].max(axis=1),
     num_outputs=10,
     num_test=num_test,
+    group=chosen.group,
   )

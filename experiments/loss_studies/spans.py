@@ -8,7 +8,6 @@ WNUT 2017 (CC BY 4.0), a token and its tag a line, names of six kinds.
 Sentences of more than MAX_TOKENS are cut into pieces, never within a name.
 """
 
-import pathlib
 import zlib
 
 import jax.numpy as jnp
@@ -38,29 +37,29 @@ def load(name: str, data_dir: str | None = None) -> splits.Data:
     rng = np.random.default_rng(0)
     rest, test = ([planted(rng) for _ in range(n)] for n in (500, 300))
     return _data(rest, test, tuple(ENDINGS))
-  folder = pathlib.Path(data_dir or "")
-  paths = [folder / f"{part}.conll" for part in ("train", "dev", "test")]
-  if name != "wnut17" or not all(path.exists() for path in paths):
-    raise ValueError(
-      f"{name} with --data_dir={data_dir}: wnut17 is read from train.conll, "
-      f"dev.conll and test.conll; without files there is {BUILT_IN[0]}"
-    )
-  train, dev, test = (many_way.sentences(p.read_text()) for p in paths)
-  return _data(train + dev, test, many_way.KINDS[1:])
+  rest, test = many_way.wnut17(name, data_dir, BUILT_IN)
+  return _data(rest, test, many_way.KINDS[1:])
 
 
 def _data(rest, test, kinds):
-  rest, test = (
-    [as_arrays(*piece, kinds) for s in part for piece in pieces(*s)]
-    for part in (rest, test)
+  cut = [list(pieces(*sentence)) for sentence in rest + test]
+  x, y = (
+    np.stack(column)
+    for column in zip(
+      *(as_arrays(*piece, kinds) for some in cut for piece in some), strict=True
+    )
   )
-  x, y = (np.stack(column) for column in zip(*rest, *test, strict=True))
+  num_pieces = [len(some) for some in cut]
   return splits.Data(
     x=x,
     y=y,
     num_outputs=len(kinds),
-    num_test=len(test),
+    num_test=sum(num_pieces[len(rest) :]),
     standardize=False,
+    # Where no sentence is cut, all may be drawn.
+    group=np.repeat(np.arange(len(cut), dtype=np.int32), num_pieces)
+    if max(num_pieces) > 1
+    else None,
   )
 
 

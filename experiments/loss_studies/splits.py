@@ -19,6 +19,9 @@ class Data(NamedTuple):
   num_outputs: int  # C
   num_test: int | None = None  # None: a fifth of N, drawn by the seed
   standardize: bool = True  # by the mean and deviation of each feature
+  # int32 [N]: examples of one group share something, as parts of one sentence
+  # do, so that groups are drawn, not examples.
+  group: np.ndarray | None = None
 
 
 class Split(NamedTuple):
@@ -30,15 +33,21 @@ class Split(NamedTuple):
 
 
 def split(data: Data, seed: int) -> Split:
-  """Test as the data has it or a fifth; of the rest a fifth validates."""
+  """Test as the data has it or a fifth; of the rest a fifth validates.
+
+  Of groups, one at each border can be in two parts, if sizes ask for it.
+  """
   rng = np.random.default_rng(seed)
   n = len(data.y)
+  num_test = data.num_test or 0
+  order = rng.permutation(n - num_test)
+  if data.group is not None:
+    turn = rng.permutation(data.group.max() + 1)
+    order = order[np.argsort(turn[data.group[order]], kind="stable")]
   if data.num_test is None:
-    order = rng.permutation(n)
     rest, test = order[: n - n // 5], order[n - n // 5 :]
   else:
-    rest = rng.permutation(n - data.num_test)
-    test = np.arange(n - data.num_test, n)
+    rest, test = order, np.arange(n - num_test, n)
   validation = len(rest) // 5
   return Split(rest[validation:], rest[:validation], test)
 
@@ -63,6 +72,7 @@ def at_most(data: Data, count: int | None, seed: int = 0) -> Data:
   return data._replace(
     x=data.x[kept],
     y=data.y[kept],
+    group=None if data.group is None else data.group[kept],
     num_test=min(num_test, count) if num_test else None,
   )
 
