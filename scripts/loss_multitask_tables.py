@@ -119,15 +119,11 @@ def loss_multitask_conflicts() -> str:
 def _footnote(found: dict) -> str:
   """The budget, the protocol and where it ran."""
   config = loss_multitask.get_config()
-  records = [record for of in found.values() for record in of.values()]
-  e = records[0]["environment"]
-  commits = sorted({r["environment"]["git_sha"] for r in records})
+  where = loss_study_tables.where((config, of) for of in found.values())
   return (
-    f"Mean ± standard error over {len(config.seeds)} seeds, each with its own "
-    f"training and validation examples; {config.search.num_points} points a "
-    "method, chosen by the mean loss on validation examples, with noisy labels "
-    f"by accuracy ({e['devices'][0]}, {e['num_cores']} cores, jax "
-    f"{e['versions']['jax']}, commit {', '.join(commits)})."
+    f"{loss_study_tables.protocol(len(config.seeds))}; "
+    f"{config.search.num_points} points a method, chosen by the mean loss on "
+    f"validation examples, with noisy labels by accuracy ({where})."
   )
 
 

@@ -71,5 +71,17 @@ def loss_few_labels_accuracy() -> str:
   )
 
 
-GLOBAL_POINTER = (loss_spans_f1, loss_spans_precision, loss_spans_recall)
-CONSISTENCY = (loss_spans_r_drop, loss_few_labels_accuracy)
+GLOBAL_POINTER = (
+  loss_spans_f1,
+  loss_study_tables.points_maker(lambda: heads(spans()), "loss_spans_points"),
+  loss_spans_precision,
+  loss_spans_recall,
+)
+CONSISTENCY = (
+  loss_spans_r_drop,
+  loss_study_tables.points_maker(
+    lambda: only(spans(), R_DROP), "loss_r_drop_points"
+  ),
+  loss_few_labels_accuracy,
+  loss_study_tables.points_maker(few_labels, "loss_few_labels_points"),
+)

@@ -5,6 +5,8 @@ A cell is the test metric of the point that validation chose, mean and standard
 error over the seeds. Only methods of which every point was trained have one.
 """
 
+from collections.abc import Callable
+
 from configs import loss_images
 from configs import loss_label_noise
 from configs import loss_many_way
@@ -117,29 +119,67 @@ def budget(columns: dict) -> str:
   return found
 
 
-def _footnote(columns) -> str:
+def points_by_data(columns: dict) -> str:
+  """What validation chose; * is the least or the most that was tried."""
+  rows = []
+  for name, title in methods_of(columns):
+    cells = []
+    for config, of_arg in columns.values():
+      tried = study.points(config, name)
+      point = of_arg[name]["point"] if name in of_arg else {}
+      cells.append(
+        ", ".join(
+          f"{key.replace('_', ' ')} {value:g}"
+          + "*" * (value in _ends(p[key] for p in tried))
+          for key, value in point.items()
+        )
+        or "-"
+      )
+    rows.append((title, *cells))
+  return results.markdown(("", *map(title_of, columns)), rows)
+
+
+def _ends(values) -> tuple:
+  """The least and the most of some; of one value, none."""
+  values = set(values)
+  return (min(values), max(values)) if len(values) > 1 else ()
+
+
+def footnote(columns) -> str:
   """The budget, the protocol and where it ran."""
-  config, of_arg = list(columns.values())[-1]
-  record = next(iter(of_arg.values()))
+  config, _ = next(iter(columns.values()))
   metric = config["metric"].replace("_", " ").replace("f1", "F1")
-  environments = [
-    r["environment"] for _, of in columns.values() for r in of.values()
-  ]
-  commits = sorted({e["git_sha"] for e in environments})
-  e = record["environment"]
   return (
-    f"Mean ± standard error over {len(config['seeds'])} seeds, each with its "
-    f"own training and validation examples; {budget(columns)}, chosen "
-    f"by the mean {metric} on validation examples "
-    f"({e['devices'][0]}, {e['num_cores']} cores, jax {e['versions']['jax']}, "
-    f"commit {', '.join(commits)})."
+    f"{protocol(len(config['seeds']))}; {budget(columns)} in one quasi-random "
+    "search of all its numbers, so that a value of its own meets few learning "
+    f"rates, chosen by the mean {metric} on validation examples "
+    f"({where(columns.values())})."
+  )
+
+
+def protocol(num_seeds: int) -> str:
+  return (
+    f"Mean ± standard error over {num_seeds} seeds, each with its own start "
+    "and its own split of the same examples into training and validation; an "
+    "official test set is the same for all"
+  )
+
+
+def where(columns) -> str:
+  """The machine and the commits of (config, records by method)."""
+  environments = [r["environment"] for _, of in columns for r in of.values()]
+  commits = sorted({e["git_sha"] for e in environments})
+  e = environments[0]
+  return (
+    f"{e['devices'][0]}, {e['num_cores']} cores, jax {e['versions']['jax']}, "
+    f"commit {', '.join(commits)}"
   )
 
 
 def with_footnote(columns, *tables) -> str:
   if not columns:
     return "Not yet run."
-  return "\n\n".join([*tables, _footnote(columns)])
+  return "\n\n".join([*tables, footnote(columns)])
 
 
 def tabular() -> dict:
@@ -201,23 +241,46 @@ def loss_label_noise_calibration() -> str:
 
 
 def loss_label_noise_gamma() -> str:
-  """Accuracy of TaiLr over gamma, the rest chosen by validation."""
+  """TaiLr minus cross-entropy of the same learning rate and decay.
+
+  For each gamma at the point of it that validation likes best, so that what
+  differs is the loss alone.
+  """
   columns = label_noise()
   if not columns:
     return "Not yet run."
   rows = {}
   for config, _ in columns.values():
-    of_method = finished(config, results.lines(config["study"])).get("tailr")
+    of = finished(config, results.lines(config["study"]))
     for gamma in config["methods"]["tailr"]["gamma"]:
-      some = [r for r in of_method or [] if r["point"]["gamma"] == gamma]
+      pairs = [
+        (record, plain)
+        for record, plain in zip(
+          of.get("tailr", ()), of.get("cross_entropy", ()), strict=False
+        )
+        if record["point"]["gamma"] == gamma
+      ]
       text = "-"
-      if some:
-        text = cell(selection.best(some, config["metric"])["test"]["accuracy"])
+      if pairs:
+        best = selection.best([r for r, _ in pairs], config["metric"])
+        (plain,) = (p for r, p in pairs if r is best)
+        text = cell(selection.differences(best, plain, "accuracy"), digits=2)
       rows.setdefault(gamma, []).append(text)
   names = [title_of(arg) for arg in columns]
   return results.markdown(
     ("gamma", *names), [(f"{gamma:g}", *cells) for gamma, cells in rows.items()]
   )
+
+
+def points_maker(columns_of_study: Callable, name: str) -> Callable:
+  """The maker of the table `name` of chosen points."""
+
+  def maker() -> str:
+    columns = columns_of_study()
+    return points_by_data(columns) if columns else "Not yet run."
+
+  maker.__name__ = name
+  return maker
 
 
 def loss_multilabel_micro_f1() -> str:
@@ -253,16 +316,24 @@ def loss_many_way_f1() -> str:
   )
 
 
-EXACT = (loss_tabular_accuracy, loss_images_accuracy)
+EXACT = (
+  loss_tabular_accuracy,
+  points_maker(tabular, "loss_tabular_points"),
+  loss_images_accuracy,
+  points_maker(images, "loss_images_points"),
+)
 TAILR = (
   loss_label_noise_accuracy,
+  points_maker(label_noise, "loss_label_noise_points"),
   loss_label_noise_gamma,
   loss_label_noise_calibration,
 )
 ZLPR = (
   loss_multilabel_micro_f1,
+  points_maker(multilabel, "loss_multilabel_points"),
   loss_multilabel_micro_f1_at_best_threshold,
   loss_multilabel_macro_f1,
   loss_multilabel_average_precision,
   loss_many_way_f1,
+  points_maker(many_way, "loss_many_way_points"),
 )
