@@ -15,6 +15,8 @@ from experiments.loss_studies import toy_emo_synonyms
 from experiments.loss_studies import toy_task_directions
 from experiments.loss_studies import toy_zlpr_imbalance
 import losses
+from scripts import loss_toy_tables
+from scripts import loss_toy_task_tables
 
 
 def config_of(name):
@@ -122,6 +124,37 @@ def test_a_trial_knows_how_often_labels_are_set():
   assert point == {"lr": 0.1, "bias": 0.0}
   expected = np.clip(np.float64(labels).mean(0), 0.01, 0.99)
   np.testing.assert_allclose(frequency, expected, rtol=1e-6)
+
+
+def test_table_of_a_thousand(monkeypatch):
+  def row(method, f1, **own):
+    names = ("at_best", "best_threshold", "num_predicted")
+    return {
+      "method": method,
+      "point": {"bias": -5.8, "lr": 0.05} | own,
+      "at_0": [f1, 0.01],
+    } | dict.fromkeys(names, [f1, 0.01])
+
+  record = {
+    "measured": {
+      "num_points": 18,
+      "rows": [row("focal", 0.3, gamma=2.0), row("zlpr", 0.4)],
+    },
+    "config": {"seeds": [0, 1], "num_steps": 600, "num_labels": 3},
+    "environment": {
+      "devices": ["cpu"],
+      "num_cores": 2,
+      "versions": {"jax": "0"},
+      "git_sha": "0",
+    },
+  }
+  monkeypatch.setattr(loss_toy_tables, "newest", lambda toy: record)
+  _, _, first, second, _, protocol = loss_toy_task_tables.toy_zlpr().split("\n")
+  assert first.startswith("| ZLPR | 0.400 ± 0.010 |")
+  assert first.endswith("| 0.05, -5.8 |")
+  assert second.startswith("| focal | 0.300 ± 0.010 |")
+  assert second.endswith("| 0.05, -5.8, gamma 2 |")
+  assert "18 points (lr, first bias, own number) for each loss" in protocol
 
 
 def test_directions_in_the_plane():
