@@ -6,8 +6,9 @@
 
 The argument is the name of a toy; with ",tiny" after it, as in
 exact_3_points,tiny, the same program with little to do, for tests.
-Hardware: one CPU core. Time: seconds to two minutes. Expected: the tables of
-docs/losses, generated from experiments/results/loss_toys.jsonl.
+Hardware: one CPU core. Time: seconds to two minutes, zlpr_imbalance four.
+Expected: the tables of docs/losses, generated from
+experiments/results/loss_toys.jsonl.
 """
 
 import ml_collections
@@ -83,6 +84,19 @@ def emo_synonyms(tiny):
 
 def zlpr_imbalance(tiny):
   """3 labels of C = 1,000: the case for ZLPR, arXiv 2208.02955."""
+  # 18 points for each loss: of those with a number of their own three values
+  # and a third of the rates. The second bias is log(3 / 1,000), how often a
+  # class is true.
+  lrs = (0.003, 0.006, 0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8)
+  alone = dict(lr=lrs[4:7] if tiny else lrs, bias=(0.0, -5.8))
+  some = dict(lr=lrs[4:5] if tiny else lrs[2:7:2], bias=(0.0, -5.8))
+  methods = dict(
+    zlpr=alone,
+    binary=alone,
+    weighted_binary=dict(some, power=(0.125, 0.25, 0.5)),
+    focal=dict(some, gamma=(1.0, 2.0, 4.0)),
+    asymmetric=dict(some, gamma=(1.0, 2.0, 4.0)),
+  )
   return dict(
     num_classes=20 if tiny else 1_000,
     num_labels=3,
@@ -94,13 +108,10 @@ def zlpr_imbalance(tiny):
     num_test=20 if tiny else 1_000,
     batch_size=32,
     num_steps=5 if tiny else 600,
-    # All losses have the same points: these rates from each of these biases,
-    # of which the second is log(3 / 1,000), how often a class is true.
-    lrs=(0.1,) if tiny else (0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
-    biases=(0.0, -5.8),
-    methods=("zlpr",)
+    # {method: {name: values}}: the points are all combinations.
+    methods={name: methods[name] for name in ("zlpr", "weighted_binary")}
     if tiny
-    else ("zlpr", "binary_cross_entropy", "focal", "asymmetric"),
+    else methods,
     thresholds=tuple(0.5 * n for n in range(-12, 13)),
     seeds=(0, 1) if tiny else SEEDS,
   )

@@ -1,12 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables of docs/losses, of the toys with several labels or several tasks."""
 
+from experiments.loss_studies import multilabel_methods
 from scripts import loss_toy_tables
 
 
 def _signed(value: float) -> str:
   """Two digits, and no -0.00."""
   return f"{round(value, 2) + 0.0:.2f}"
+
+
+def best_first(rows: list[dict]) -> list[tuple[str, dict]]:
+  """(title, row) of each loss, by F1 at 0."""
+  return [
+    (multilabel_methods.METHODS[row["method"]].title, row)
+    for row in sorted(rows, key=lambda row: row["at_0"][0], reverse=True)
+  ]
+
+
+def _point(point: dict) -> str:
+  """The rate and the bias, then the loss's own number."""
+  own = [f"{n} {v:g}" for n, v in point.items() if n not in ("lr", "bias")]
+  return ", ".join([f"{point['lr']:g}", f"{point['bias']:g}", *own])
 
 
 def toy_zlpr() -> str:
@@ -17,19 +32,20 @@ def toy_zlpr() -> str:
   measured, config = record["measured"], record["config"]
   rows = [
     (
-      loss_toy_tables.NAMES[row["method"]],
+      title,
       loss_toy_tables.with_error(row["at_0"]),
       loss_toy_tables.with_error(row["at_best"]),
       loss_toy_tables.with_error(row["best_threshold"], 2),
       loss_toy_tables.with_error(row["num_predicted"], 2),
-      f"{row['lr']:g}, {row['bias']:g}",
+      _point(row["point"]),
     )
-    for row in measured["rows"]
+    for title, row in best_first(measured["rows"])
   ]
   protocol = (
     f"{len(config['seeds'])} seeds, ± is the standard error; "
-    f"{len(measured['points'])} points (lr, first bias) for each loss, by F1 "
-    f"at 0 of validation examples; {config['num_steps']} steps of Adam; "
+    f"{measured['num_points']} points (lr, first bias, own number) for each "
+    "loss, by F1 at 0 of validation examples; "
+    f"{config['num_steps']} steps of Adam; "
   )
   header = (
     "loss",
@@ -37,7 +53,7 @@ def toy_zlpr() -> str:
     "F1 at the tuned threshold",
     "that threshold",
     f"labels predicted at 0, of {config['num_labels']}",
-    "lr, first bias",
+    "lr, first bias, own number",
   )
   return loss_toy_tables.made(record, header, rows, protocol)
 

@@ -10,10 +10,13 @@ from scipy import special
 from sklearn import metrics as sklearn_metrics
 
 from configs import loss_toys
+from experiments.loss_studies import multilabel_methods
 from experiments.loss_studies import toy_emo_synonyms
 from experiments.loss_studies import toy_task_directions
 from experiments.loss_studies import toy_zlpr_imbalance
 import losses
+from scripts import loss_toy_tables
+from scripts import loss_toy_task_tables
 
 
 def config_of(name):
@@ -60,19 +63,15 @@ def test_synonyms():
     toy_emo_synonyms.measure(config)
 
 
-def test_asymmetric_loss():
-  rng = np.random.default_rng(0)
-  z, t = rng.normal(size=(3, 5)) * 4, np.float64(rng.random((3, 5)) < 0.4)
-  p = special.expit(z)
-  q = np.maximum(p - 0.05, 0)
-  terms = t * (1 - p) * np.log(p) + (1 - t) * q**4 * np.log(1 - q)
-  found = toy_zlpr_imbalance.asymmetric(jnp.float32(z), jnp.float32(t))
-  np.testing.assert_allclose(found, -terms.sum(-1), rtol=1e-5)
-  # Finite at any score, as are its slopes.
-  far = jnp.array([[-200.0, 200.0, 200.0]]), jnp.array([[1.0, 0.0, 1.0]])
+@pytest.mark.parametrize("gamma", [1.0, 4.0])
+def test_asymmetric_loss_is_finite_at_any_score(gamma):
+  scores = jnp.array([[-200.0, 200.0, 200.0]])
+  labels = jnp.array([[1.0, 0.0, 1.0]])
   value, slope = jax.value_and_grad(
-    lambda z: toy_zlpr_imbalance.asymmetric(z, far[1]).sum()
-  )(far[0])
+    lambda z: multilabel_methods.asymmetric(
+      z, labels, {"gamma": gamma}, None
+    ).sum()
+  )(scores)
   assert np.isfinite(value) and np.isfinite(slope).all()
 
 
@@ -90,6 +89,72 @@ def test_labels_of_a_thousand():
     )
     found = toy_zlpr_imbalance.f1(scores, labels, threshold)
     assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_losses_of_a_thousand_have_equal_budgets():
+  config = loss_toys.get_config("zlpr_imbalance")
+  points = {
+    method: toy_zlpr_imbalance.points_of(grid)
+    for method, grid in config.methods.items()
+  }
+  assert {len(of_method) for of_method in points.values()} == {18}
+  assert {"lr": 0.05, "bias": -5.8, "gamma": 2.0} in points["focal"]
+  with config.unlocked():
+    config.methods.focal.gamma = (2.0,)
+  with pytest.raises(ValueError, match=r"have \[6, 18\] points"):
+    toy_zlpr_imbalance.measure(config)
+
+
+def test_a_trial_knows_how_often_labels_are_set():
+  config = config_of("zlpr_imbalance,tiny")
+  (_, labels), *_ = toy_zlpr_imbalance.make_data(
+    jax.random.split(jax.random.key(4))[0], config
+  )
+  found = []
+
+  def loss(scores, labels, point, frequency):
+    found.append((point, frequency))
+    return jnp.sum(scores, axis=-1)
+
+  with jax.disable_jit():
+    toy_zlpr_imbalance.trial(
+      jax.random.key(4), {"lr": 0.1, "bias": 0.0}, loss=loss, config=config
+    )
+  (point, frequency), *_ = found
+  assert point == {"lr": 0.1, "bias": 0.0}
+  expected = np.clip(np.float64(labels).mean(0), 0.01, 0.99)
+  np.testing.assert_allclose(frequency, expected, rtol=1e-6)
+
+
+def test_table_of_a_thousand(monkeypatch):
+  def row(method, f1, **own):
+    names = ("at_best", "best_threshold", "num_predicted")
+    return {
+      "method": method,
+      "point": {"bias": -5.8, "lr": 0.05} | own,
+      "at_0": [f1, 0.01],
+    } | dict.fromkeys(names, [f1, 0.01])
+
+  record = {
+    "measured": {
+      "num_points": 18,
+      "rows": [row("focal", 0.3, gamma=2.0), row("zlpr", 0.4)],
+    },
+    "config": {"seeds": [0, 1], "num_steps": 600, "num_labels": 3},
+    "environment": {
+      "devices": ["cpu"],
+      "num_cores": 2,
+      "versions": {"jax": "0"},
+      "git_sha": "0",
+    },
+  }
+  monkeypatch.setattr(loss_toy_tables, "newest", lambda toy: record)
+  _, _, first, second, _, protocol = loss_toy_task_tables.toy_zlpr().split("\n")
+  assert first.startswith("| ZLPR | 0.400 ± 0.010 |")
+  assert first.endswith("| 0.05, -5.8 |")
+  assert second.startswith("| focal | 0.300 ± 0.010 |")
+  assert second.endswith("| 0.05, -5.8, gamma 2 |")
+  assert "18 points (lr, first bias, own number) for each loss" in protocol
 
 
 def test_directions_in_the_plane():

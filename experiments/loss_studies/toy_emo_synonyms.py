@@ -21,6 +21,7 @@ import numpy as np
 import optax
 import tqdm
 
+from experiments.loss_studies import selection
 import losses
 
 MEASURES = ("nll", "emd", "target", "synonyms", "elsewhere")
@@ -133,9 +134,8 @@ def train(problem, lr, gamma, *, model: str, method: str, config) -> dict:
 
 
 def _mean_and_error(values):
-  values = np.asarray(values, np.float64)
-  error = values.std(ddof=1) / np.sqrt(len(values))
-  return [float(values.mean()), float(error)]
+  values = [float(value) for value in values]
+  return [selection.mean(values), selection.standard_error(values)]
 
 
 def measure(config) -> dict:

@@ -23,6 +23,7 @@ import numpy as np
 import optax
 import tqdm
 
+from experiments.loss_studies import selection
 import losses
 
 X = np.array([-6.0, -5.0, -4.0, 0.0, 2.0], np.float32)
@@ -105,15 +106,15 @@ def measure(config) -> dict:
       # 0 is no start for the others: standardised logits have no slope there.
       used = starts if model == "threshold" else starts[1:]
       params, right = jax.jit(jax.vmap(fn))(used)
-      right = np.asarray(right[:, -1], np.float64)
+      right = [float(share) for share in right[:, -1]]
       rows.append(
         {
           "model": model,
           "loss": loss,
           "num_starts": len(right),
-          "mean": float(right.mean()),
-          "standard_error": float(right.std(ddof=1) / np.sqrt(len(right))),
-          "starts_at_best": int(np.sum(right > best - 1e-6)),
+          "mean": selection.mean(right),
+          "standard_error": selection.standard_error(right),
+          "starts_at_best": sum(share > best - 1e-6 for share in right),
         }
       )
       if model == "threshold":

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
+from experiments.loss_studies import selection
 import losses
 
 # Below this share of |u| |g_i|, <u, g_i> is 0 but for rounding.
@@ -136,8 +137,7 @@ def measure(config) -> dict:
     by_seed = [shares(seed) for seed in config.seeds]
     row = {"num_tasks": num_tasks}
     for name in by_seed[0]:
-      values = np.array([float(one[name]) for one in by_seed])
-      error = values.std(ddof=1) / np.sqrt(len(values))
-      row[name] = [float(values.mean()), float(error)]
+      values = [float(one[name]) for one in by_seed]
+      row[name] = [selection.mean(values), selection.standard_error(values)]
     random.append(row)
   return {"plane": plane, "random": random}

@@ -9,6 +9,7 @@ badly from one whose scores are off by a constant.
 """
 
 from collections.abc import Callable
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -16,36 +17,9 @@ import numpy as np
 import optax
 import tqdm
 
-import losses
-
-
-def binary_cross_entropy(logits, labels):
-  return optax.sigmoid_binary_cross_entropy(logits, labels).sum(-1)
-
-
-def focal(logits, labels):
-  """Sigmoid focal loss with the constants of arXiv 1708.02002."""
-  return optax.sigmoid_focal_loss(logits, labels, alpha=0.25, gamma=2.0).sum(-1)
-
-
-def asymmetric(logits, labels):
-  """ASL (arXiv 2009.14119) with the authors' constants (Alibaba-MIIL/ASL).
-
-  -t (1 - p) log p - (1 - t) q^4 log(1 - q),  q = max(p - 0.05, 0)
-  """
-  p = jax.nn.sigmoid(logits)
-  q = jnp.maximum(p - 0.05, 0)
-  positive = labels * (1 - p) * jax.nn.log_sigmoid(logits)
-  return -(positive + (1 - labels) * q**4 * jnp.log1p(-q)).sum(-1)
-
-
-# Losses [B] of logits [B, C] and labels [B, C].
-METHODS: dict[str, Callable] = {
-  "zlpr": losses.zlpr,
-  "binary_cross_entropy": binary_cross_entropy,
-  "focal": focal,
-  "asymmetric": asymmetric,
-}
+from experiments.loss_studies import multilabel_methods
+from experiments.loss_studies import multilabel_task
+from experiments.loss_studies import selection
 
 
 def make_data(rng, config):
@@ -64,17 +38,17 @@ def make_data(rng, config):
 
 
 def f1(scores, labels, threshold):
-  """2 tp / (predicted + true), over all examples and classes."""
-  predicted = scores > threshold
-  total = jnp.sum(predicted) + jnp.sum(labels)
-  return 2 * jnp.sum(predicted * labels) / total
+  """Micro F1 of what is above a threshold; labels are 0 or 1."""
+  return multilabel_task.micro_f1(scores > threshold, labels > 0.5)
 
 
-def trial(rng, lr, bias, *, loss: Callable, config) -> dict:
-  """One training from one bias of all classes: F1 of the other examples."""
+def trial(rng, point: dict, *, loss: Callable, config) -> dict:
+  """One training at a point, from one bias of all classes: F1 of the others."""
   rng_data, rng_batch = jax.random.split(rng)
   (x, labels), valid, test = make_data(rng_data, config)
-  schedule = optax.cosine_decay_schedule(lr, config.num_steps)
+  # Within [1/N, 1 - 1/N], so that ratios of it are finite.
+  frequency = jnp.clip(labels.mean(0), 1 / len(x), 1 - 1 / len(x))
+  schedule = optax.cosine_decay_schedule(point["lr"], config.num_steps)
   optimizer = optax.adam(schedule)
 
   def scores_of(params, x):
@@ -85,15 +59,17 @@ def trial(rng, lr, bias, *, loss: Callable, config) -> dict:
     batch = jax.random.randint(
       jax.random.fold_in(rng_batch, n), (config.batch_size,), 0, len(x)
     )
-    grads = jax.grad(
-      lambda p: loss(scores_of(p, x[batch]), labels[batch]).mean()
-    )(params)
-    updates, state = optimizer.update(grads, state)
+
+    def loss_fn(params):
+      scores = scores_of(params, x[batch])
+      return loss(scores, labels[batch], point, frequency).mean()
+
+    updates, state = optimizer.update(jax.grad(loss_fn)(params), state)
     return (optax.apply_updates(params, updates), state), None
 
   params = {
     "w": jnp.zeros((config.width, config.num_classes)),
-    "b": jnp.full(config.num_classes, bias),
+    "b": jnp.full(config.num_classes, point["bias"]),
   }
   carry = params, optimizer.init(params)
   carry, _ = jax.lax.scan(step, carry, jnp.arange(config.num_steps))
@@ -110,39 +86,57 @@ def trial(rng, lr, bias, *, loss: Callable, config) -> dict:
   }
 
 
-def measure(config) -> dict:
-  """F1 of each loss, at the point (lr, bias) best on validation examples.
+def points_of(grid) -> list[dict]:
+  """Every combination of {name: values}."""
+  combinations = itertools.product(*grid.values())
+  return [dict(zip(grid, values, strict=True)) for values in combinations]
 
-  Every loss has the same points. A bias of log(k / C) is how often a class is
-  true, from which cross-entropy is known to learn better than from 0.
+
+def measure(config) -> dict:
+  """F1 of each loss, at its point that is best on validation examples.
+
+  Every loss has as many points: of the learning rate, the first bias of all
+  classes and, if it has one, its own number. A bias of log(k / C) is how often
+  a class is true, from which cross-entropy is known to learn better than from
+  0.
 
   Args:
     config: of configs/loss_toys.py:zlpr_imbalance.
 
   Returns:
-    rows of method, lr, bias, and {measure of `trial`: [mean, standard error]};
-    for each valid_by_point, what it was chosen from.
+    num_points; rows of method, point, and {measure of `trial`: [mean, standard
+    error]}; for each points, and valid_by_point, what it was chosen from.
   """
+  points = {method: points_of(grid) for method, grid in config.methods.items()}
+  budget = {len(of_method) for of_method in points.values()}
+  if len(budget) > 1:
+    raise ValueError(
+      f"the methods have {sorted(budget)} points; give each as many"
+    )
   keys = jax.vmap(jax.random.key)(jnp.asarray(config.seeds))
-  points = [(lr, bias) for bias in config.biases for lr in config.lrs]
-  lrs, biases = jnp.asarray(points).T
   rows = []
-  for method in tqdm.tqdm(config.methods, unit="method"):
+  for method, of_method in tqdm.tqdm(points.items(), unit="method"):
 
-    def one(key, lr, bias, loss=METHODS[method]):
-      return trial(key, lr, bias, loss=loss, config=config)
+    def one(key, point, loss=multilabel_methods.METHODS[method].loss):
+      return trial(key, point, loss=loss, config=config)
 
     # Seed by seed, so that the data of one are made once, for all points.
-    def all_points(key, one=one):
-      return jax.vmap(one, in_axes=(None, 0, 0))(key, lrs, biases)
+    def all_points(key, stacked, one=one):
+      return jax.vmap(one, in_axes=(None, 0))(key, stacked)
 
-    found = jax.jit(lambda keys, fn=all_points: jax.lax.map(fn, keys))(keys)
+    stacked = jax.tree.map(lambda *values: np.float32(values), *of_method)
+    found = jax.jit(
+      lambda keys, stacked, fn=all_points: jax.lax.map(
+        lambda key: fn(key, stacked), keys
+      )
+    )(keys, stacked)
     valid = np.asarray(found["valid"], np.float64).mean(axis=0)
     best = int(valid.argmax())
-    row = {"method": method, "lr": points[best][0], "bias": points[best][1]}
+    row = {"method": method, "point": of_method[best]}
     for name, values in found.items():
-      values = np.asarray(values[:, best], np.float64)
-      error = values.std(ddof=1) / np.sqrt(len(values))
-      row[name] = [float(values.mean()), float(error)]
-    rows.append(row | {"valid_by_point": [round(float(v), 4) for v in valid]})
-  return {"points": [list(point) for point in points], "rows": rows}
+      values = [float(value) for value in values[:, best]]
+      row[name] = [selection.mean(values), selection.standard_error(values)]
+    row["points"] = of_method
+    row["valid_by_point"] = [round(float(v), 4) for v in valid]
+    rows.append(row)
+  return {"num_points": budget.pop(), "rows": rows}

@@ -4,7 +4,7 @@
   python -m experiments.loss_studies.toys \
     --config=configs/loss_toys.py:exact_3_points
 
-A toy takes seconds to two minutes and writes nothing before its end, so that
+A toy takes seconds to four minutes and writes nothing before its end, so that
 one that was stopped is just started again. docs/losses has what they show.
 """
 

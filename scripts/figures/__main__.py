@@ -25,6 +25,7 @@ from scripts.figures import loss_language
 from scripts.figures import loss_multitask
 from scripts.figures import loss_spans
 from scripts.figures import loss_studies
+from scripts.figures import measured
 from scripts.figures import networks
 from scripts.figures import noisy_photograph
 from scripts.figures import samples
@@ -52,9 +53,11 @@ DRAW = {
   "loss_images": loss_studies.draw_images,
   "loss_label_noise": loss_studies.draw_label_noise,
   "loss_multilabel": loss_studies.draw_multilabel,
+  "loss_many_way": loss_studies.draw_many_way,
   "multitask_losses": loss_multitask.draw_losses,
   "multitask_conflicts": loss_multitask.draw_conflicts,
-  "loss_spans": loss_spans.draw_spans,
+  "loss_spans": loss_spans.draw_heads,
+  "loss_r_drop": loss_spans.draw_r_drop,
   "loss_few_labels": loss_spans.draw_few_labels,
   "loss_oracle": loss_language.draw_oracle,
   "loss_adaptation": loss_language.draw_adaptation,
@@ -76,7 +79,12 @@ def _read(path):
 
 
 def difference(committed: pathlib.Path, drawn: pathlib.Path) -> str | None:
-  """What is visibly different between two pictures, or None."""
+  """What is visibly different between two pictures, or None.
+
+  There is neither where nothing is measured yet.
+  """
+  if not drawn.exists():
+    return "is of results that are not there" if committed.exists() else None
   if not committed.exists():
     return "is not there"
   (old, old_software), (new, new_software) = _read(committed), _read(drawn)
@@ -88,18 +96,24 @@ def difference(committed: pathlib.Path, drawn: pathlib.Path) -> str | None:
   return None
 
 
-def draw(folder: pathlib.Path) -> None:
-  """Draws all figures into a folder."""
+def draw(folder: pathlib.Path, names) -> list[str]:
+  """Draws figures into a folder; returns those of which there are results."""
   folder.mkdir(parents=True, exist_ok=True)
-  for name, figure in DRAW.items():
-    canvas.save(figure(), folder / f"{name}.png")
+  drawn = []
+  for name in names:
+    try:
+      canvas.save(DRAW[name](), folder / f"{name}.png")
+      drawn.append(name)
+    except measured.NotYetRun as command:
+      print(f"no {name}.png before: {command}", file=sys.stderr)
+  return drawn
 
 
 def check(folder: pathlib.Path) -> list[str]:
   """What differs between a folder's figures and those of the code."""
   with tempfile.TemporaryDirectory() as temporary:
     drawn = pathlib.Path(temporary)
-    draw(drawn)
+    draw(drawn, DRAW)
     found = {
       name: difference(folder / f"{name}.png", drawn / f"{name}.png")
       for name in DRAW
@@ -109,8 +123,8 @@ def check(folder: pathlib.Path) -> list[str]:
 
 def main(_):
   if not _CHECK.value:
-    draw(FIGURES)
-    print(f"drawn: {FIGURES}/{{{','.join(DRAW)}}}.png")
+    drawn = draw(FIGURES, DRAW)
+    print(f"drawn: {FIGURES}/{{{','.join(drawn)}}}.png")
     return
   if found := check(FIGURES):
     sys.exit(f"{'; '.join(found)}: run make figures and look at them")

@@ -4,11 +4,14 @@
 A mark is one point, the mean over its seeds.
 """
 
+from configs import loss_adaptation
+from configs import loss_oracle
 from experiments.loss_studies import language_units
 from experiments.loss_studies import selection
 from experiments.loss_studies import study
 from scripts import loss_language_tables as tables
 from scripts.figures import canvas as canvas_lib
+from scripts.figures import measured
 from scripts.figures import plots
 
 MARKS = {
@@ -43,6 +46,8 @@ def scatter(axes, read, x: str, y: str) -> None:
       for point in study.points(config, method)
     ]
     records = [by_key[key] for key in keys if key in by_key]
+    if not records:
+      continue
     colour, mark = MARKS[method]
     axes.plot(
       [of_measure(r, x) for r in records],
@@ -68,39 +73,43 @@ def scatter(axes, read, x: str, y: str) -> None:
 
 def panels(read, *, x: str, y: str, x_label: str, title: str):
   """A canvas: y over x of every point, and beside it BLEU over self-BLEU."""
-  canvas = canvas_lib.blank(450)
-  left = plots.panel(canvas, (0.09, 0.15, 0.38, 0.75), x=x_label, title=title)
+  canvas = canvas_lib.blank(490)
+  left = plots.panel(canvas, (0.09, 0.3, 0.38, 0.63), x=x_label, title=title)
   scatter(left, read, x, y)
   right = plots.panel(
     canvas,
-    (0.57, 0.15, 0.38, 0.75),
+    (0.57, 0.3, 0.38, 0.63),
     x="self-BLEU-4, %",
     title="BLEU-4, %",
   )
   scatter(right, read, "self_bleu", "bleu")
-  return canvas, left, right
+  plots.shared_legend(canvas, loc="lower center", ncols=3)
+  return canvas
+
+
+def _something(read, config):
+  """A study as it was read, of which at least one point was trained."""
+  measured.some(read[2], config)
+  return read
 
 
 def draw_oracle():
-  canvas, left, right = panels(
-    tables.read_oracle(),
+  canvas = panels(
+    _something(tables.read_oracle(), loss_oracle),
     x="total_variation",
     y="oracle_log_likelihood",
     x_label="total variation to the oracle, a token",
     title="oracle's perplexity of samples",
   )
-  left.set_yscale("log")
-  plots.legend(right, loc=(0.28, 0.14), fontsize=12)
+  canvas.axes[0].set_yscale("log")
   return canvas
 
 
 def draw_adaptation():
-  canvas, left, _ = panels(
-    tables.read_adaptation(),
+  return panels(
+    _something(tables.read_adaptation(), loss_adaptation),
     x="log_likelihood",
     y="emd",
     x_label="test perplexity",
     title="earth mover's distance",
   )
-  plots.legend(left, loc="best", fontsize=11)
-  return canvas

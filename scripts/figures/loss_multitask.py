@@ -7,15 +7,17 @@ reached at the end, seed by seed, are in the tables.
 
 import numpy as np
 
+from configs import loss_multitask
 from experiments.loss_studies import multitask_methods
 from scripts import loss_multitask_tables
 from scripts.figures import canvas as canvas_lib
+from scripts.figures import measured
 from scripts.figures import plots
 
 DATA = "mnist"
 
 # (colour, dashes) of each method; those that follow one task alone are dashed.
-# Losses over their first values are left out: close to the mean, or far off.
+# Losses over their first values are left out; the page says where they end.
 STYLES = {
   "primary_alone": (canvas_lib.BLACK, "--"),
   "secondary_alone": (canvas_lib.GREY, "--"),
@@ -46,23 +48,34 @@ def _mean(record: dict, name: str) -> np.ndarray:
   return np.array(record["training"][name]) / len(record["seeds"])
 
 
+def _chosen(methods) -> dict[str, dict]:
+  """{tasks: {method: record}} of what is finished, in the tables' order."""
+  found = {}
+  for (data, tasks), records in loss_multitask_tables.chosen().items():
+    of = {name: records[name] for name in methods if name in records}
+    if data == DATA and of:
+      found[tasks] = of
+  return measured.some(found, loss_multitask)
+
+
 def draw_losses():
   """The primary loss on test examples, a panel for each setting."""
-  found = loss_multitask_tables.chosen()
+  found = _chosen(STYLES)
   canvas = canvas_lib.blank(640)
-  for i, (tasks, title) in enumerate(loss_multitask_tables.TASKS.items()):
+  for i, (tasks, of) in enumerate(found.items()):
+    title = loss_multitask_tables.TASKS[tasks]
     left, bottom = 0.07 + 0.49 * (i % 2), 0.6 - 0.42 * (i // 2)
     axes = plots.panel(canvas, (left, bottom, 0.42, 0.34), title=title)
-    of = found[DATA, tasks]
-    for name, (colour, dashes) in STYLES.items():
-      if name in of:
-        curve = _mean(of[name], "test_loss")
-        axes.plot(_times(curve), curve, dashes, color=colour, linewidth=2.2)
+    for name, record in of.items():
+      colour, dashes = STYLES[name]
+      curve = _mean(record, "test_loss")
+      axes.plot(_times(curve), curve, dashes, color=colour, linewidth=2.2)
     axes.set_ylim(*LIMITS[tasks])
     axes.set_xlim(0, 1)
   for name, (colour, dashes) in STYLES.items():
-    title = multitask_methods.METHODS[name].title
-    axes.plot([], [], dashes, color=colour, linewidth=2.5, label=title)
+    if any(name in of for of in found.values()):
+      title = multitask_methods.METHODS[name].title
+      axes.plot([], [], dashes, color=colour, linewidth=2.5, label=title)
   canvas_lib.write(canvas, 415, 555, "share of the training", size=15)
   handles, labels = axes.get_legend_handles_labels()
   canvas.legend(
@@ -73,7 +86,7 @@ def draw_losses():
 
 def draw_conflicts():
   """How often the gradients oppose each other, of primary / secondary."""
-  found = loss_multitask_tables.chosen()
+  found = _chosen(("primary_secondary",))
   canvas = canvas_lib.blank(330, 640)
   axes = plots.panel(
     canvas,
@@ -84,7 +97,9 @@ def draw_conflicts():
   colours = ("BLUE", "SKY", "ORANGE", "VERMILION")
   marks = "osD^"
   for i, (tasks, title) in enumerate(loss_multitask_tables.TASKS.items()):
-    curve = _mean(found[DATA, tasks]["primary_secondary"], "conflict")
+    if tasks not in found:
+      continue
+    curve = _mean(found[tasks]["primary_secondary"], "conflict")
     axes.plot(
       _times(curve),
       100 * curve,

@@ -7,9 +7,16 @@ standard error: see scripts/loss_study_tables.py.
 
 import numpy as np
 
+from configs import loss_images
+from configs import loss_label_noise
+from configs import loss_many_way
+from configs import loss_multilabel
+from configs import loss_tabular
 from experiments.loss_studies import selection
 from scripts import loss_study_tables
 from scripts.figures import canvas as canvas_lib
+from scripts.figures import measured
+from scripts.figures import plots
 
 # One for each method but the one that is subtracted.
 MARKS = (
@@ -40,13 +47,30 @@ def differences(columns: dict, metric: str, minus: str):
     yield title, np.array(means), np.array(errors)
 
 
-def dots(columns: dict, metric: str, minus: str, label: str, limits):
-  """Rows of data sets, a mark for each method; what is beyond has an arrow."""
-  canvas = canvas_lib.blank(60 + 48 * len(columns) + 70)
+def dots(module, columns: dict, metric: str, minus: str, label: str, limits):
+  """Rows of data sets, a mark for each method; what is beyond has an arrow.
+
+  Args:
+    module: of configs, of the study.
+    columns: of loss_study_tables; what is not finished is left out.
+    metric: of test examples.
+    minus: the method that is subtracted.
+    label: of the axis.
+    limits: of the axis, in points.
+  """
+  columns = {
+    arg: (config, of_arg)
+    for arg, (config, of_arg) in columns.items()
+    if minus in of_arg and len(of_arg.keys() & config["methods"].keys()) > 1
+  }
+  measured.some(columns, module)
   height = 130 + 48 * len(columns)
+  canvas = canvas_lib.blank(height)
   axes = canvas.add_axes((0.14, 60 / height, 0.55, (height - 80) / height))
   found = list(differences(columns, metric, minus))
   for i, (title, means, errors) in enumerate(found):
+    if np.isnan(means).all():
+      continue
     colour, mark = MARKS[i]
     y = np.arange(len(columns)) + 0.8 * ((i + 0.5) / len(found) - 0.5)
     axes.errorbar(
@@ -59,18 +83,12 @@ def dots(columns: dict, metric: str, minus: str, label: str, limits):
       linewidth=1.8,
       label=title,
     )
-    for value, place in zip(means, y, strict=True):
-      if value < limits[0]:
-        axes.annotate(
-          f"{value:.0f}",
-          (limits[0], place),
-          xytext=(28, 0),
-          textcoords="offset points",
-          arrowprops={"arrowstyle": "->", "color": colour},
-          color=colour,
-          va="center",
-          size=11,
-        )
+    for row, value in enumerate(means):
+      if limits[0] <= value <= limits[1] or np.isnan(value):
+        continue
+      end = (limits[int(value > limits[1])], y[row])
+      # Numbers of neighbours side by side: one below the other they overlap.
+      _arrow(axes, value, end, 28 + 24 * (i % 2), colour)
   for i in range(len(columns)):
     if i % 2:
       axes.axhspan(i - 0.5, i + 0.5, color="#f2f2f2", zorder=0)
@@ -89,8 +107,25 @@ def dots(columns: dict, metric: str, minus: str, label: str, limits):
   return canvas
 
 
+def _arrow(axes, value: float, end, length: int, colour: str) -> None:
+  """An arrow of a length in pixels to an end of the axis, from the value."""
+  inwards = 1 if value < end[0] else -1
+  axes.annotate(
+    f"{value:.0f}",
+    end,
+    xytext=(length * inwards, 0),
+    textcoords="offset points",
+    arrowprops={"arrowstyle": "->", "color": colour},
+    color=colour,
+    ha="left" if inwards > 0 else "right",
+    va="center",
+    size=11,
+  )
+
+
 def draw_tabular():
   return dots(
+    loss_tabular,
     loss_study_tables.tabular(),
     "accuracy",
     "cross_entropy",
@@ -101,6 +136,7 @@ def draw_tabular():
 
 def draw_multilabel():
   return dots(
+    loss_multilabel,
     loss_study_tables.multilabel(),
     "micro_f1",
     "binary",
@@ -109,8 +145,20 @@ def draw_multilabel():
   )
 
 
+def draw_many_way():
+  return dots(
+    loss_many_way,
+    loss_study_tables.many_way(),
+    "macro_f1",
+    "cross_entropy",
+    "test macro F1 minus that of cross-entropy, points",
+    (-4, 4),
+  )
+
+
 def draw_images():
   return dots(
+    loss_images,
     loss_study_tables.images(),
     "accuracy",
     "cross_entropy",
@@ -120,10 +168,17 @@ def draw_images():
 
 
 def draw_label_noise(noise: int = 40):
-  """Accuracy over the share of wrong labels; reliability at one share."""
+  """Accuracy over the share of wrong labels; reliability at one share.
+
+  A data set with nothing at that share is left out.
+  """
   by_set = {}
-  for arg, column in loss_study_tables.label_noise().items():
-    by_set.setdefault(arg.split(",")[0], {})[arg] = column
+  found = loss_study_tables.label_noise()
+  for arg, column in found.items():
+    data = arg.split(",")[0]
+    if f"{data},{noise}" in found:
+      by_set.setdefault(data, {})[arg] = column
+  measured.some(by_set, loss_label_noise)
   canvas = canvas_lib.blank(360 * len(by_set) + 50)
   grid = canvas.subplots(
     len(by_set),
@@ -149,7 +204,7 @@ def draw_label_noise(noise: int = 40):
       axes.tick_params(labelsize=13)
       axes.grid(alpha=0.3)
       axes.spines[["top", "right"]].set_visible(False)
-  grid[0, 0].legend(fontsize=12, frameon=False, loc="lower left")
+  plots.shared_legend(canvas, grid[0, 0], fontsize=12, loc="lower left")
   grid[-1, 0].set_xlabel("wrong labels in training, %", size=14)
   grid[-1, 1].set_xlabel("confidence", size=14)
   return canvas
@@ -167,22 +222,31 @@ def _lines(columns):
 
 
 def _accuracy_over_noise(axes, columns):
-  shares = [int(arg.split(",")[1]) for arg in columns]
+  shares = {arg: int(arg.split(",")[1]) for arg in columns}
   for i, (name, line) in enumerate(_lines(columns)):
-    values = [of[name]["test"]["accuracy"] for _, of in columns.values()]
+    of = {
+      shares[arg]: records[name]["test"]["accuracy"]
+      for arg, (_, records) in columns.items()
+      if name in records
+    }
+    if not of:
+      continue
     axes.errorbar(
-      np.array(shares) + 0.6 * (i - 2),
-      [100 * selection.mean(v) for v in values],
-      yerr=[100 * selection.standard_error(v) for v in values],
+      np.array(list(of)) + 0.6 * (i - 2),
+      [100 * selection.mean(v) for v in of.values()],
+      yerr=[100 * selection.standard_error(v) for v in of.values()],
       **line,
     )
-  axes.set_xticks(shares)
+  axes.set_xticks(list(shares.values()))
 
 
 def _reliability(axes, columns, arg):
+  _, chosen = columns[arg]
   for name, line in _lines(columns):
-    chosen = columns[arg][1][name]
-    count, confidence, correct = np.array(chosen["test"]["reliability"])
+    if name not in chosen:
+      continue
+    reliability = chosen[name]["test"]["reliability"]
+    count, confidence, correct = np.array(reliability)
     # Bins of a few predictions say nothing.
     some = count >= 20
     axes.plot(

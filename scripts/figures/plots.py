@@ -17,3 +17,17 @@ def panel(canvas, place, *, title="", x="", y=""):
 def legend(axes, **options):
   """Names of the curves, without a box."""
   return axes.legend(**({"fontsize": 13, "frameon": False} | options))
+
+
+def shared_legend(canvas, where=None, **options):
+  """The same of all axes of a figure, each name once; in one of them or not."""
+  named = {}
+  for axes in canvas.axes:
+    for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+      named.setdefault(label, handle)
+  return legend(
+    where or canvas,
+    handles=list(named.values()),
+    labels=list(named),
+    **options,
+  )

@@ -5,8 +5,8 @@ import numpy as np
 
 from experiments.loss_studies import toy_exact_3_points
 from experiments.loss_studies import toy_exact_5_points
-from scripts import results
 from scripts.figures import canvas as canvas_lib
+from scripts.figures import measured as measured_lib
 from scripts.figures import plots
 
 # (objective, scale, name, colour, dashes).
@@ -29,8 +29,7 @@ def _minimiser(rows, name, scale):
 
 
 def draw_3_points():
-  measured = results.newest("loss_toys", toy="exact_3_points", tiny=False)
-  measured = measured["measured"]
+  measured = measured_lib.toy("exact_3_points")["measured"]
   canvas = canvas_lib.blank(380)
   axes = plots.panel(
     canvas, (0.07, 0.15, 0.45, 0.75), title="Mean loss", x="threshold b"
@@ -70,7 +69,7 @@ def draw_3_points():
 
 
 def draw_5_points():
-  record = results.newest("loss_toys", toy="exact_5_points", tiny=False)
+  record = measured_lib.toy("exact_5_points")
   paths = record["measured"]["from_zero"]
   canvas = canvas_lib.blank(360, 640)
   axes = plots.panel(

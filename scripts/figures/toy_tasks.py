@@ -1,25 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The toys of ZLPR, several labels, and of directions for several tasks."""
 
+import textwrap
+
 import matplotlib.patches
 import numpy as np
 
 from experiments.loss_studies import toy_task_directions
-from scripts import results
+from scripts import loss_toy_task_tables
 from scripts.figures import canvas as canvas_lib
+from scripts.figures import measured as measured_lib
 from scripts.figures import plots
-
-LOSSES = {
-  "zlpr": "ZLPR",
-  "binary_cross_entropy": "binary\ncross-entropy",
-  "asymmetric": "asymmetric\nloss",
-  "focal": "focal",
-}
 
 
 def draw_zlpr():
-  record = results.newest("loss_toys", toy="zlpr_imbalance", tiny=False)
-  rows = {row["method"]: row for row in record["measured"]["rows"]}
+  record = measured_lib.toy("zlpr_imbalance")
+  rows = loss_toy_task_tables.best_first(record["measured"]["rows"])
   canvas = canvas_lib.blank(360, 640)
   axes = plots.panel(
     canvas,
@@ -30,9 +26,9 @@ def draw_zlpr():
     (-0.2, "at_0", "at threshold 0", canvas_lib.BLUE, None),
     (0.2, "at_best", "at a tuned threshold", canvas_lib.ORANGE, "//"),
   ):
-    mean, error = np.array([rows[method][name] for method in LOSSES]).T
+    mean, error = np.array([row[name] for _, row in rows]).T
     axes.bar(
-      np.arange(len(LOSSES)) + shift,
+      np.arange(len(rows)) + shift,
       mean,
       0.38,
       yerr=error,
@@ -42,7 +38,10 @@ def draw_zlpr():
       edgecolor="white",
       label=label,
     )
-  axes.set_xticks(range(len(LOSSES)), LOSSES.values())
+  titles = [
+    textwrap.fill(title, 14, break_on_hyphens=False) for title, _ in rows
+  ]
+  axes.set_xticks(range(len(rows)), titles)
   axes.grid(visible=False, axis="x")
   axes.set_ylim(0, 0.65)
   plots.legend(axes, loc="upper right", ncols=2)
@@ -72,7 +71,7 @@ def _arrow(axes, end, colour, width):
 
 
 def draw_directions():
-  record = results.newest("loss_toys", toy="task_directions", tiny=False)
+  record = measured_lib.toy("task_directions")
   length = record["config"]["length"]
   canvas = canvas_lib.blank(270)
   for index, angle in enumerate(ANGLES):

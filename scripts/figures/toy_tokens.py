@@ -5,14 +5,13 @@ import numpy as np
 from scipy import stats
 
 from experiments.loss_studies import toy_tailr_mixture
-from scripts import results
 from scripts.figures import canvas as canvas_lib
+from scripts.figures import measured as measured_lib
 from scripts.figures import plots
 
 
 def draw_tailr():
-  measured = results.newest("loss_toys", toy="tailr_mixture", tiny=False)
-  measured = measured["measured"]
+  measured = measured_lib.toy("tailr_mixture")["measured"]
   by_gamma = {row["gamma"]: row for row in measured["tailr"]}
   canvas = canvas_lib.blank(380)
   axes = plots.panel(
@@ -77,8 +76,7 @@ METHODS = (
 
 
 def draw_emo():
-  measured = results.newest("loss_toys", toy="emo_synonyms", tiny=False)
-  measured = measured["measured"]
+  measured = measured_lib.toy("emo_synonyms")["measured"]
   curves = measured["curves"]
   canvas = canvas_lib.blank(380)
   for left, name, title in (
