@@ -117,7 +117,19 @@ def test_every_config_is_fair(config, args):
     for variant in ("", ",tiny"):
       tree = workdir.as_json(config.get_config(arg + variant))
       _, task = study.KINDS[tree["data"]["kind"]]
-      study.checked_points(tree, task.METHODS)
+      searched = study.checked_points(tree, task.METHODS)
+      budgets = {
+        len({tuple(point.values()) for point in tried})
+        for tried in searched.values()
+      }
+      assert budgets == {tree["search"]["num_points"]}
+      # The same rates, but for methods with a range of their own.
+      rates = {
+        tuple(point["lr"] for point in tried)
+        for name, tried in searched.items()
+        if "lr" not in tree["methods"][name]
+      }
+      assert len(rates) == 1
       assert len(tree["seeds"]) == (2 if variant else 5)
   with pytest.raises(ValueError, match="the argument is"):
     config.get_config("moons,20")
@@ -126,7 +138,8 @@ def test_every_config_is_fair(config, args):
 def run_study(config, arg, path):
   tree = workdir.as_json(config.get_config(arg))
   load, task = study.KINDS[tree["data"]["kind"]]
-  few = splits.at_most(load(tree["data"]["name"]), 60)
+  data = tree["data"]
+  few = splits.at_most(load(data["name"]), data["max_examples"])
   return tree, study.run(tree, few, task, path)
 
 
