@@ -183,12 +183,18 @@ def test_costs_of_a_step(tmp_path):
 
 
 def test_what_is_missing_is_said_before_anything_is_trained(tmp_path):
+  tree = tree_of(loss_adaptation, "tinyshakespeare")
+  with pytest.raises(ValueError, match="^classicbooks is read from train.txt"):
+    adaptation.run(tree, None, tmp_path, tmp_path / "results.jsonl")
+  assert not list(tmp_path.iterdir())
+
+
+def test_the_program_says_which_one_runs_a_config():
   program = ["-m", "experiments.loss_studies.compare_language"]
-  program.append("--config=configs/loss_adaptation.py:tinyshakespeare")
-  program.append(f"--results={tmp_path}/results.jsonl")
+  program.append("--config=configs/loss_toys.py:tailr_mixture")
   ((code, _, err),) = real_runs.end([real_runs.start_python(program)])
   assert code == 2
-  assert err.startswith("error: classicbooks is read from train.txt")
+  assert err.startswith("error: configs of toy='tailr_mixture' are run by")
   assert len(err.splitlines()) == 1
 
 

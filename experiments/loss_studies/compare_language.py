@@ -37,10 +37,10 @@ _RESULTS = flags.DEFINE_string(
 def main(_):
   with cli.user_errors():
     config = workdir.as_json(_CONFIG.value)
+    run = programs.runner("compare_language", config)
     path = pathlib.Path(
       _RESULTS.value or f"experiments/results/{config['study']}.jsonl"
     )
-    run = programs.runner("compare_language", config)
     lines = run(config, _DATA_DIR.value, pathlib.Path(_WORKDIR.value), path)
   if lines is not None:  # Of costs nothing is chosen.
     found = {
