@@ -57,7 +57,7 @@ def get_config(arg="digits"):
   config.methods = dict(
     supervised={},
     noise=dict(epsilon=epsilon),
-    # Of these, the best random step of mnist was the largest.
+    # On mnist the best norm of a random step was the largest of those above.
     noise_large=dict(epsilon=(2.0, 4.0, 8.0, 16.0, 32.0)),
     vat=dict(epsilon=epsilon),
   )

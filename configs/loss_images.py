@@ -54,6 +54,7 @@ def get_config(arg="digits"):
     exact_adam=exact,
   )
   if variant:
+    config.network.channels = (4,)
     config.train.num_steps = 10
     config.seeds = (0, 1)
     config.data.max_examples = 100

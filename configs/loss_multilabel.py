@@ -69,8 +69,10 @@ def get_config(arg="digit_sets"):
     zlpr_mixup=dict(mixup=(0.1, 0.3, 1.0)),
   )
   if variant:
+    config.network.widths = (8,) if name in DENSE else ()
     config.train.num_steps = 20
     config.seeds = (0, 1)
+    config.at_once = False  # compiles faster
     config.data.max_examples = 100
     config.search.num_points = 2
     config.methods = dict(binary={}, zlpr_mixup=dict(mixup=(0.1,)))

@@ -77,8 +77,6 @@ def get_config(arg="python"):
     config.train = dict(num_steps=3, batch_size=4)
     config.seeds = (0, 1)
     config.search.num_points = 1
-    config.methods = dict(
-      temperature=dict(temperature=(0.8,)),
-      tailr=dict(gamma=(0.1,), min_weight=(0.0,)),
-    )
+    # One, as each takes seconds to compile.
+    config.methods = dict(temperature=dict(temperature=(0.8,)))
   return config

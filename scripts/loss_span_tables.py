@@ -36,12 +36,14 @@ def heads(columns: dict) -> dict:
 
 
 def loss_spans_f1() -> str:
-  """F1 of names, then differences of seeds."""
+  """F1 of names, then differences from tags and GlobalPointer by seed."""
   columns = heads(spans())
+  efficient = only(columns, ("gp", "egp", "egp_no_rope"))
   return loss_study_tables.with_footnote(
     columns,
     loss_study_tables.by_data(columns, "f1"),
     loss_study_tables.by_data(columns, "f1", minus="token_ce"),
+    loss_study_tables.by_data(efficient, "f1", minus="gp"),
   )
 
 

@@ -87,6 +87,10 @@ def test_the_config_is_fair():
     for variant in ("", ",tiny"):
       tree = workdir.as_json(loss_few_labels.get_config(arg + variant))
       searched = study.checked_points(tree, METHODS)
+      assert {
+        len({tuple(point.values()) for point in tried})
+        for tried in searched.values()
+      } == {tree["search"]["num_points"]}
       assert len(tree["seeds"]) == (2 if variant else 5)
     assert [p["epsilon"] for p in searched["vat"]] == [1.0] * 2
   # The control has steps of the same norms.
@@ -99,7 +103,8 @@ def test_the_config_is_fair():
 @pytest.mark.slow
 def test_the_program_runs(tmp_path):
   tree = workdir.as_json(loss_few_labels.get_config("digits,tiny"))
-  found = study.run(tree, digits(), few_labels, tmp_path / "results.jsonl")
+  data = digits(tree["data"]["max_examples"])
+  found = study.run(tree, data, few_labels, tmp_path / "results.jsonl")
   for of_method in found.values():
     assert len(of_method) == 2
     for record in of_method:

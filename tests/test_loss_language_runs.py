@@ -35,6 +35,7 @@ def test_every_config_is_fair(module):
         for method in tree["methods"]
       }
       assert set(counts.values()) == {tree["search"]["num_points"]}
+      assert len(units) == len({json.dumps(unit) for unit in units})
       assert len(tree["seeds"]) == (2 if variant else 3)
   with pytest.raises(ValueError, match="the argument is <"):
     module.get_config("novels")
@@ -130,7 +131,6 @@ def test_units_are_measured_once(tmp_path):
 @pytest.mark.slow
 def test_students_of_an_oracle(tmp_path):
   tree = tree_of(loss_oracle, "python,tiny")
-  del tree["methods"]["tailr"]  # Each takes seconds to compile.
   path = tmp_path / "results.jsonl"
   found = oracle.run(tree, None, tmp_path, path)
   assert [r["method"] for r in found] == ["oracle", *tree["methods"]]
@@ -153,7 +153,6 @@ def test_students_of_an_oracle(tmp_path):
 @pytest.mark.slow
 def test_an_adaptation(tmp_path):
   tree = tree_of(loss_adaptation, "scikit_learn,tiny")
-  del tree["methods"]["temperature"]
   found = adaptation.run(tree, None, tmp_path, tmp_path / "results.jsonl")
   by_method = {r["method"]: r for r in found}
   assert list(by_method) == ["pretrained", "text", *sorted(tree["methods"])]
@@ -184,12 +183,18 @@ def test_costs_of_a_step(tmp_path):
 
 
 def test_what_is_missing_is_said_before_anything_is_trained(tmp_path):
+  tree = tree_of(loss_adaptation, "tinyshakespeare")
+  with pytest.raises(ValueError, match="^classicbooks is read from train.txt"):
+    adaptation.run(tree, None, tmp_path, tmp_path / "results.jsonl")
+  assert not list(tmp_path.iterdir())
+
+
+def test_the_program_says_which_one_runs_a_config():
   program = ["-m", "experiments.loss_studies.compare_language"]
-  program.append("--config=configs/loss_adaptation.py:tinyshakespeare")
-  program.append(f"--results={tmp_path}/results.jsonl")
+  program.append("--config=configs/loss_toys.py:tailr_mixture")
   ((code, _, err),) = real_runs.end([real_runs.start_python(program)])
   assert code == 2
-  assert err.startswith("error: classicbooks is read from train.txt")
+  assert err.startswith("error: configs of toy='tailr_mixture' are run by")
   assert len(err.splitlines()) == 1
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from configs import loss_multitask
 from experiments import workdir
+from experiments.loss_studies import images
+from experiments.loss_studies import multitask_heads
 from experiments.loss_studies import multitask_trial
 from experiments.loss_studies import splits
 from experiments.loss_studies import study
@@ -33,6 +35,12 @@ def test_every_config_is_fair(arg):
 def test_an_unknown_argument_lists_the_known():
   with pytest.raises(ValueError, match="the argument is <digits|mnist>"):
     loss_multitask.get_config("mnist,odd")
+
+
+def test_an_unknown_primary_task_lists_the_known():
+  data = splits.at_most(images.load("digits"), 50)
+  with pytest.raises(ValueError, match="primary='odd' is none of parity, dig"):
+    multitask_heads.prepare(data, (0,), {"primary": "odd"})
 
 
 def test_a_row_of_points_may_have_one_range():

@@ -52,6 +52,12 @@ def test_tables_of_heads_and_of_r_drop(tmp_path, monkeypatch):
     loss_span_tables.loss_spans_r_drop(),
   )
   assert "| GlobalPointer | 5.00 ± 0.00 |" in heads  # minus tags
+  of_efficient = heads.partition("| minus GlobalPointer |")[2].splitlines()[2:]
+  assert of_efficient[:3] == [
+    "| Efficient GlobalPointer | -15.00 ± 0.00 |",
+    "| Efficient GlobalPointer, no RoPE | -15.00 ± 0.00 |",
+    "",
+  ]
   assert "R-Drop" not in heads and "two passes" not in heads
   assert "RoPE" not in r_drop
   assert "| R-Drop, multi-label KL | -2.00 ± 0.00 |" in r_drop

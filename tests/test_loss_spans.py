@@ -263,7 +263,11 @@ def test_the_config_is_fair():
   for arg in loss_spans.DATA:
     for variant in ("", ",tiny"):
       tree = workdir.as_json(loss_spans.get_config(arg + variant))
-      study.checked_points(tree, METHODS)
+      searched = study.checked_points(tree, METHODS)
+      assert {
+        len({tuple(point.values()) for point in tried})
+        for tried in searched.values()
+      } == {tree["search"]["num_points"]}
       assert tree["network"]["num_buckets"] == spans.NUM_BUCKETS
       assert len(tree["seeds"]) == (2 if variant else 5)
   with pytest.raises(ValueError, match="the argument is"):
@@ -273,7 +277,7 @@ def test_the_config_is_fair():
 @pytest.mark.slow
 def test_the_program_runs(tmp_path):
   tree = workdir.as_json(loss_spans.get_config("planted,tiny"))
-  few = splits.at_most(spans.load("planted"), 40)
+  few = splits.at_most(spans.load("planted"), tree["data"]["max_examples"])
   found = study.run(tree, few, spans_task, tmp_path / "results.jsonl")
   for of_method in found.values():
     assert len(of_method) == 2

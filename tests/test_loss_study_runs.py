@@ -7,16 +7,23 @@ import math
 import numpy as np
 import pytest
 
+from configs import common
 from configs import loss_images
 from configs import loss_label_noise
 from configs import loss_many_way
 from configs import loss_multilabel
+from configs import loss_oracle
 from configs import loss_tabular
+from configs import loss_toys
 from experiments import workdir
+from experiments.loss_studies import classification
 from experiments.loss_studies import methods
+from experiments.loss_studies import programs
 from experiments.loss_studies import selection
 from experiments.loss_studies import splits
 from experiments.loss_studies import study
+from experiments.loss_studies import tabular
+from experiments.loss_studies import training
 from scripts import loss_study_tables
 from scripts import results
 
@@ -110,7 +117,19 @@ def test_every_config_is_fair(config, args):
     for variant in ("", ",tiny"):
       tree = workdir.as_json(config.get_config(arg + variant))
       _, task = study.KINDS[tree["data"]["kind"]]
-      study.checked_points(tree, task.METHODS)
+      searched = study.checked_points(tree, task.METHODS)
+      budgets = {
+        len({tuple(point.values()) for point in tried})
+        for tried in searched.values()
+      }
+      assert budgets == {tree["search"]["num_points"]}
+      # The same rates, but for methods with a range of their own.
+      rates = {
+        tuple(point["lr"] for point in tried)
+        for name, tried in searched.items()
+        if "lr" not in tree["methods"][name]
+      }
+      assert len(rates) == 1
       assert len(tree["seeds"]) == (2 if variant else 5)
   with pytest.raises(ValueError, match="the argument is"):
     config.get_config("moons,20")
@@ -119,7 +138,8 @@ def test_every_config_is_fair(config, args):
 def run_study(config, arg, path):
   tree = workdir.as_json(config.get_config(arg))
   load, task = study.KINDS[tree["data"]["kind"]]
-  few = splits.at_most(load(tree["data"]["name"]), 60)
+  data = tree["data"]
+  few = splits.at_most(load(data["name"]), data["max_examples"])
   return tree, study.run(tree, few, task, path)
 
 
@@ -163,6 +183,76 @@ def test_a_comparison_goes_on_where_it_stopped(tmp_path):
     np.testing.assert_allclose(
       new[part]["accuracy"], old[part]["accuracy"], atol=1e-5
     )
+
+
+def test_points_side_by_side_are_few(tmp_path, monkeypatch):
+  seen = []
+
+  def every(trial, *, at_once):
+    assert at_once
+
+    def run_points(points, seeds, shared):
+      seen.append([point["lr"] for point in points])
+      if len(seen) == 2:
+        raise KeyboardInterrupt
+      rates = np.array([[lr, lr] for lr in seen[-1]])
+      return {part: {"accuracy": rates} for part in ("validation", "test")}
+
+    return run_points
+
+  monkeypatch.setattr(training, "every", every)
+  tree = workdir.as_json(loss_tabular.get_config("iris,tiny"))
+  tree["search"]["num_points"] = 8
+  tree["methods"] = {"cross_entropy": {}}
+  data, path = tabular.load("iris"), tmp_path / "results.jsonl"
+  with pytest.raises(KeyboardInterrupt):
+    study.run(tree, data, classification, path)
+  assert len(path.read_text().splitlines()) == 6
+  found = study.run(tree, data, classification, path)["cross_entropy"]
+  rates = [p["lr"] for p in study.points(tree, "cross_entropy")]
+  # The last ones are filled up, so that nothing is compiled twice.
+  assert seen[:2] == [rates[:6], [rates[6], *rates[7:] * 5]]
+  assert seen[2:] == [rates[6:]]
+  assert [r["test"]["accuracy"] for r in found] == [[lr, lr] for lr in rates]
+  assert len(path.read_text().splitlines()) == 8
+
+
+def test_a_config_of_another_program_is_told_its_own():
+  tabular_config = workdir.as_json(loss_tabular.get_config("iris"))
+  oracle_config = workdir.as_json(loss_oracle.get_config("python"))
+  toy = loss_toys.get_config("tailr_mixture").lock()
+  digits = common.get_config().lock()
+  of_program = {
+    "compare": tabular_config,
+    "compare_language": oracle_config,
+    "toys": toy,
+  }
+  assert of_program.keys() == programs.RUNNERS.keys()
+  for program, own in of_program.items():
+    found = programs.runner(program, own)
+    assert found in programs.RUNNERS[program].values()
+    for other, config in of_program.items():
+      if other != program:
+        with pytest.raises(ValueError, match=rf"loss_studies\.{other}$"):
+          programs.runner(program, config)
+    some = ", ".join(programs.RUNNERS[program])
+    with pytest.raises(ValueError, match=f"data.kind=None is none.* {some};"):
+      programs.runner(program, digits)
+  with pytest.raises(ValueError, match="of data.kind='oracle' are run by pyth"):
+    programs.runner("compare", oracle_config)
+  with pytest.raises(ValueError, match="of toy='tailr_mixture' are run by"):
+    programs.runner("compare_language", toy)
+  with pytest.raises(ValueError, match="data.kind='table' is none of what"):
+    programs.runner("compare", {"data": {"kind": "table"}})
+
+
+def test_what_was_chosen_is_printed(capsys):
+  good = trial("a", 0.1, [0.8, 0.9, 1.0], [0.1, 0.2, 0.6])
+  bad = trial("a", 1.0, [0.8, 0.8, 0.9], [0.9, 0.9, 0.9])
+  programs.print_chosen({"a": [bad, good]}, "accuracy")
+  (line,) = capsys.readouterr().out.splitlines()
+  assert line.split()[:4] == ["a", "accuracy", "0.3000", "+-"]
+  assert line.endswith("at {'lr': 0.1}")
 
 
 def records_of(config, value):

@@ -105,7 +105,3 @@ def encode(vocabulary: Vocabulary, text: str) -> np.ndarray:
       known[piece] = [index[s] for s in symbols]
     found += known[piece]
   return np.int32(found)
-
-
-def decode(vocabulary: Vocabulary, tokens) -> str:
-  return "".join(vocabulary.tokens[i] for i in tokens)

@@ -18,7 +18,7 @@ from ml_collections import config_flags
 
 from experiments import cli
 from experiments import workdir
-from experiments.loss_studies import selection
+from experiments.loss_studies import programs
 from experiments.loss_studies import splits
 from experiments.loss_studies import study
 
@@ -36,7 +36,7 @@ _RESULTS = flags.DEFINE_string(
 def main(_):
   with cli.user_errors():
     config = workdir.as_json(_CONFIG.value)
-    load, task = study.KINDS[config["data"]["kind"]]
+    load, task = programs.runner("compare", config)
     study.checked_points(config, task.METHODS)  # before anything is read
     if len(config["seeds"]) < 2:
       raise ValueError(
@@ -45,21 +45,12 @@ def main(_):
     path = pathlib.Path(
       _RESULTS.value or f"experiments/results/{config['study']}.jsonl"
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = splits.at_most(
       load(config["data"]["name"], _DATA_DIR.value),
       config["data"]["max_examples"],
     )
     found = study.run(config, data, task, path)
-
-  metric = config["metric"]
-  for name, of_method in found.items():
-    chosen = selection.best(of_method, metric)
-    test = chosen["test"][metric]
-    print(
-      f"{name:26} {metric} {selection.mean(test):.4f} +- "
-      f"{selection.standard_error(test):.4f} at {chosen['point']}"
-    )
+  programs.print_chosen(found, config["metric"])
   print(f"results are in {path}")
 
 

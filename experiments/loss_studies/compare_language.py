@@ -18,9 +18,7 @@ from ml_collections import config_flags
 
 from experiments import cli
 from experiments import workdir
-from experiments.loss_studies import adaptation
-from experiments.loss_studies import adaptation_cost
-from experiments.loss_studies import oracle
+from experiments.loss_studies import programs
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "What to compare.")
 _DATA_DIR = flags.DEFINE_string(
@@ -35,21 +33,21 @@ _RESULTS = flags.DEFINE_string(
   "File to append to; default: experiments/results/<study>.jsonl.",
 )
 
-KINDS = {
-  "oracle": oracle.run,
-  "adaptation": adaptation.run,
-  "adaptation_cost": adaptation_cost.run,
-}
-
 
 def main(_):
   with cli.user_errors():
     config = workdir.as_json(_CONFIG.value)
+    run = programs.runner("compare_language", config)
     path = pathlib.Path(
       _RESULTS.value or f"experiments/results/{config['study']}.jsonl"
     )
-    run = KINDS[config["data"]["kind"]]
-    run(config, _DATA_DIR.value, pathlib.Path(_WORKDIR.value), path)
+    lines = run(config, _DATA_DIR.value, pathlib.Path(_WORKDIR.value), path)
+  if lines is not None:  # Of costs nothing is chosen.
+    found = {
+      name: [record for record in lines if record["method"] == name]
+      for name in config["methods"]
+    }
+    programs.print_chosen(found, config["metric"])
   print(f"results are in {path}")
 
 

@@ -28,7 +28,15 @@ def load(name: str, data_dir: str | None = None) -> splits.Data:
 
 
 def prepare(data: splits.Data, seeds, train: dict) -> dict[str, np.ndarray]:
-  """The arrays of each seed, [S, ...]; train["primary"] is one of TASKS."""
+  """The arrays of each seed, [S, ...].
+
+  Raises:
+    ValueError: if train["primary"] is none of TASKS.
+  """
+  if train["primary"] not in TASKS:
+    raise ValueError(
+      f"train.primary={train['primary']!r} is none of {', '.join(TASKS)}"
+    )
   first = TASKS.index(train["primary"])
   found = [
     splits.of_seed(data, seed, **train)

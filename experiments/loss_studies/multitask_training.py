@@ -28,9 +28,8 @@ class History(NamedTuple):
 
   losses: jax.Array  # [2] of the batches
   conflict: jax.Array  # [] share of steps whose gradients oppose each other
-  opposed: (
-    jax.Array
-  )  # [2] share of steps that make the task worse, in 1st order
+  # [2] share of steps that make the task worse, to first order.
+  opposed: jax.Array
 
 
 def finite(loss: jax.Array) -> jax.Array:
@@ -74,8 +73,9 @@ def fit(
   num_steps = len(jax.tree.leaves(inputs)[0])
   if num_steps % num_windows:
     raise ValueError(
-      f"train.num_steps={num_steps} is not divisible by "
-      f"train.num_windows={num_windows}; change either"
+      f"train.num_steps={num_steps} is not divisible by {num_windows}, the "
+      "windows in which a training is reported; make it a multiple, such as "
+      f"{-(-num_steps // num_windows) * num_windows}"
     )
   initial = losses_fn(params, jax.tree.map(lambda a: a[0], inputs))
   task_grads_fn = losses.value_and_task_grads(losses_fn)

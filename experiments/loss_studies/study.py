@@ -45,6 +45,9 @@ KINDS = {
   "multitask_decay": (multitask_decay.load, multitask_decay),
 }
 
+# Points that are trained side by side: a kill loses no more than these.
+AT_ONCE = 6
+
 
 def points(config: dict, method: str) -> list[dict]:
   """The hyper-parameters that are tried, as many for every method.
@@ -118,7 +121,7 @@ def columns(measured: dict, i: int, names) -> dict:
 
 
 def run(config: dict, data: splits.Data, task, path: pathlib.Path) -> dict:
-  """Trains what the file has not and appends it, method by method.
+  """Trains what the file has not; appends it, a few points at a time.
 
   Args:
     config: a plain tree.
@@ -153,12 +156,14 @@ def run(config: dict, data: splits.Data, task, path: pathlib.Path) -> dict:
     ]
     missing = [r for r in lines if selection.key(r) not in done]
     bar.update(len(lines) - len(missing))
-    # Slow ones one by one, so that little is lost and the bar moves.
-    size = max(len(missing), 1) if config["at_once"] else 1
+    size = min(AT_ONCE, max(len(missing), 1)) if config["at_once"] else 1
     for start in range(0, len(missing), size):
       batch = missing[start : start + size]
+      side_by_side = [r["point"] for r in batch]
+      # Filled up: another number of points would be compiled again.
+      side_by_side += side_by_side[-1:] * (size - len(batch))
       began = time.perf_counter()
-      measured = run_points([r["point"] for r in batch], seeds, shared)
+      measured = run_points(side_by_side, seeds, shared)
       seconds = (time.perf_counter() - began) / len(batch)
       for i, record in enumerate(batch):
         names = config["measures"]

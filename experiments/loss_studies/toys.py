@@ -16,12 +16,7 @@ from ml_collections import config_flags
 from experiments import cli
 from experiments import records
 from experiments import workdir
-from experiments.loss_studies import toy_emo_synonyms
-from experiments.loss_studies import toy_exact_3_points
-from experiments.loss_studies import toy_exact_5_points
-from experiments.loss_studies import toy_tailr_mixture
-from experiments.loss_studies import toy_task_directions
-from experiments.loss_studies import toy_zlpr_imbalance
+from experiments.loss_studies import programs
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "configs/loss_toys.py:<toy>.", lock_config=True
@@ -30,24 +25,15 @@ _RESULTS = flags.DEFINE_string(
   "results", "experiments/results/loss_toys.jsonl", "File to append to."
 )
 
-# Each takes a config and returns plain numbers.
-MEASURES = {
-  "exact_3_points": toy_exact_3_points.measure,
-  "exact_5_points": toy_exact_5_points.measure,
-  "tailr_mixture": toy_tailr_mixture.measure,
-  "emo_synonyms": toy_emo_synonyms.measure,
-  "zlpr_imbalance": toy_zlpr_imbalance.measure,
-  "task_directions": toy_task_directions.measure,
-}
-
 
 def main(_):
   config = _CONFIG.value
   with cli.user_errors():
+    measure = programs.runner("toys", config)
     record = {
       "toy": config.toy,
       "tiny": config.tiny,
-      "measured": MEASURES[config.toy](config),
+      "measured": measure(config),
       "config": workdir.as_json(config),
       "environment": workdir.environment(),
     }
