@@ -18,14 +18,13 @@ def few_labels() -> dict:
 
 
 def only(columns: dict, methods) -> dict:
-  """The same columns of some of the methods."""
-  return {
-    arg: (
-      config | {"methods": {name: config["methods"][name] for name in methods}},
-      of_arg,
-    )
-    for arg, (config, of_arg) in columns.items()
-  }
+  """The same columns of some of the methods, where at least two are."""
+  found = {}
+  for arg, (config, of_arg) in columns.items():
+    some = {k: v for k, v in config["methods"].items() if k in methods}
+    if len(some) > 1:
+      found[arg] = (config | {"methods": some}, of_arg)
+  return found
 
 
 def heads(columns: dict) -> dict:

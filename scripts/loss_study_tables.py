@@ -125,15 +125,16 @@ def points_by_data(columns: dict) -> str:
   for name, title in methods_of(columns):
     cells = []
     for config, of_arg in columns.values():
+      if name not in of_arg:
+        cells.append("-")
+        continue
       tried = study.points(config, name)
-      point = of_arg[name]["point"] if name in of_arg else {}
       cells.append(
         ", ".join(
           f"{key.replace('_', ' ')} {value:g}"
           + "*" * (value in _ends(p[key] for p in tried))
-          for key, value in point.items()
+          for key, value in of_arg[name]["point"].items()
         )
-        or "-"
       )
     rows.append((title, *cells))
   return results.markdown(("", *map(title_of, columns)), rows)
