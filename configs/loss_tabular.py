@@ -11,7 +11,8 @@ in iris,tiny, the same program with little to do, for tests.
 The claim of EXACT (arXiv 2205.09615): better accuracy of linear models than
 cross-entropy, hinge and sigmoid. Every method has 24 points.
 Hardware: 2 CPU cores, busy with other work as well. Time: letter 6 minutes,
-page_blocks 5, digits 4, the others 1 to 3. Expected: the tables of docs/losses/exact.md, from experiments/results/loss_tabular.jsonl.
+page_blocks 5, digits 4, the others 1 to 3. Expected: the first table on real
+data of docs/losses/exact.md, from experiments/results/loss_tabular.jsonl.
 """
 
 import ml_collections
