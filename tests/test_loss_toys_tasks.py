@@ -105,6 +105,7 @@ def test_losses_of_a_thousand_have_equal_budgets():
     toy_zlpr_imbalance.measure(config)
 
 
+@pytest.mark.slow
 def test_a_trial_knows_how_often_labels_are_set():
   config = config_of("zlpr_imbalance,tiny")
   (_, labels), *_ = toy_zlpr_imbalance.make_data(

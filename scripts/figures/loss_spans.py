@@ -20,7 +20,7 @@ def draw_heads():
     "f1",
     "token_ce",
     "test F1 of names minus that of tags, points",
-    (-3, 3),
+    (-20, 3),
   )
 
 
@@ -31,7 +31,7 @@ def draw_r_drop():
     "f1",
     "gp_two_passes",
     "test F1 of names minus that of two passes, points",
-    (-2, 2),
+    (-7, 2),
   )
 
 

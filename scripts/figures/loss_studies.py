@@ -141,7 +141,7 @@ def draw_multilabel():
     "micro_f1",
     "binary",
     "test micro F1 minus that of binary cross-entropy, points",
-    (-10, 10),
+    (-5, 13),
   )
 
 
