@@ -147,7 +147,7 @@ def run_study(config, arg, path):
   "config, arg",
   [
     pytest.param(loss_multilabel, "digit_sets,tiny", marks=pytest.mark.slow),
-    (loss_label_noise, "digits,40,tiny"),
+    pytest.param(loss_label_noise, "digits,40,tiny", marks=pytest.mark.slow),
     (loss_images, "digits,tiny"),
     pytest.param(loss_many_way, "digit_lines,tiny", marks=pytest.mark.slow),
   ],

@@ -160,6 +160,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_inside_shard_map_too(on_four_devices):
   """And reliability_bins, with the batch over two axes of the mesh."""
   assert on_four_devices(SHARDED) == "equal"
