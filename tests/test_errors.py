@@ -40,7 +40,7 @@ MISTAKES = {
   "no_such_config": (["--config=configs/nothing.py"], ["configs/nothing.py"]),
   "config_argument": (
     ["--config=configs/imagenet.py:77,uvit"],
-    ["77,uvit", "128|256|512|1024", "configs/imagenet.py:512,uvit"],
+    ["77,uvit", "128|256|512|1024", "configs/imagenet.py:128,uvit"],
   ),
   "image_size": (
     ["--config.data.image_size=6"],
