@@ -18,6 +18,7 @@ experiments/results/loss_images.jsonl.
 import ml_collections
 
 from configs import arguments
+from configs import loss_tabular
 
 placeholder = ml_collections.config_dict.placeholder
 
@@ -42,24 +43,12 @@ def get_config(arg="digits"):
   config.search = dict(
     num_points=12, ranges=dict(lr=(0.001, 0.03), weight_decay=(0.001, 1.0))
   )
-  exact = dict(margin=(0.5, 5.0), final_sigma=(0.01, 0.3))
-  config.methods = dict(
-    cross_entropy={},
-    hinge={},
-    sigmoid={},
-    smooth_accuracy={},
-    tailr=dict(gamma=(0.01, 0.1, 0.5, 0.9)),
-    # Its authors' step is as long as the learning rate.
-    exact=dict(lr=(0.003, 0.3), **exact),
-    exact_adam=exact,
-  )
+  config.methods = loss_tabular.methods(exact_lr=(0.003, 0.3))
   if variant:
     config.network.channels = (4,)
     config.train.num_steps = 10
     config.seeds = (0, 1)
     config.data.max_examples = 100
     config.search.num_points = 2
-    config.methods = dict(
-      cross_entropy={}, exact=dict(margin=(1.0,), final_sigma=(0.1,))
-    )
+    config.methods = loss_tabular.TWO_METHODS
   return config

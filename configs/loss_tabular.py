@@ -32,6 +32,30 @@ DATA = (
 SEEDS = (0, 1, 2, 3, 4)
 
 
+def methods(*, exact_lr):
+  """EXACT and its competitors, each with the numbers of its own.
+
+  Args:
+    exact_lr: range for its authors' step, which is as long as the rate.
+  """
+  exact = dict(margin=(0.5, 5.0), final_sigma=(0.01, 0.3))
+  return dict(
+    cross_entropy={},
+    hinge={},
+    sigmoid={},
+    smooth_accuracy={},
+    tailr=dict(gamma=(0.01, 0.1, 0.5, 0.9)),
+    exact=dict(lr=exact_lr, **exact),
+    exact_adam=exact,
+  )
+
+
+# Of the tiny variants.
+TWO_METHODS = dict(
+  cross_entropy={}, exact=dict(margin=(1.0,), final_sigma=(0.1,))
+)
+
+
 def get_config(arg="digits"):
   name, variant = arguments.split("loss_tabular", arg, DATA, variants=("tiny",))
   config = ml_collections.ConfigDict()
@@ -54,23 +78,11 @@ def get_config(arg="digits"):
   config.search = dict(
     num_points=24, ranges=dict(lr=(0.003, 0.3), weight_decay=(0.001, 3.0))
   )
-  exact = dict(margin=(0.5, 5.0), final_sigma=(0.01, 0.3))
-  config.methods = dict(
-    cross_entropy={},
-    hinge={},
-    sigmoid={},
-    smooth_accuracy={},
-    tailr=dict(gamma=(0.01, 0.1, 0.5, 0.9)),
-    # Its authors' step is as long as the learning rate.
-    exact=dict(lr=(0.01, 1.0), **exact),
-    exact_adam=exact,
-  )
+  config.methods = methods(exact_lr=(0.01, 1.0))
   if variant:
     config.train.num_steps = 20
     config.seeds = (0, 1)
     config.data.max_examples = 100
     config.search.num_points = 2
-    config.methods = dict(
-      cross_entropy={}, exact=dict(margin=(1.0,), final_sigma=(0.1,))
-    )
+    config.methods = TWO_METHODS
   return config

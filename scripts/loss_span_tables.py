@@ -55,21 +55,13 @@ def loss_spans_recall() -> str:
 
 
 def loss_spans_r_drop() -> str:
-  columns = only(spans(), R_DROP)
-  return loss_study_tables.with_footnote(
-    columns,
-    loss_study_tables.by_data(columns, "f1"),
-    loss_study_tables.by_data(columns, "f1", minus="gp_two_passes"),
+  return loss_study_tables.compared(
+    only(spans(), R_DROP), "f1", minus="gp_two_passes"
   )
 
 
 def loss_few_labels_accuracy() -> str:
-  columns = few_labels()
-  return loss_study_tables.with_footnote(
-    columns,
-    loss_study_tables.by_data(columns, "accuracy"),
-    loss_study_tables.by_data(columns, "accuracy", minus="noise"),
-  )
+  return loss_study_tables.compared(few_labels(), "accuracy", minus="noise")
 
 
 GLOBAL_POINTER = (

@@ -55,10 +55,12 @@ def cell(values: list[float], scale: float = 100, digits: int = 1) -> str:
 
 def columns_of(module, args):
   """{argument: (config, chosen records)} of what has results."""
+  configs = {arg: workdir.as_json(module.get_config(arg)) for arg in args}
+  (name,) = {config["study"] for config in configs.values()}
+  records = results.lines(name)
   found = {}
-  for arg in args:
-    config = workdir.as_json(module.get_config(arg))
-    of_arg = chosen(config, results.lines(config["study"]))
+  for arg, config in configs.items():
+    of_arg = chosen(config, records)
     if of_arg:
       found[arg] = (config, of_arg)
   return found
@@ -183,6 +185,15 @@ def with_footnote(columns, *tables) -> str:
   return "\n\n".join([*tables, footnote(columns)])
 
 
+def compared(columns, metric: str, *, minus: str) -> str:
+  """A metric, its differences from one method, and how it was measured."""
+  return with_footnote(
+    columns,
+    by_data(columns, metric),
+    by_data(columns, metric, minus=minus),
+  )
+
+
 def tabular() -> dict:
   return columns_of(loss_tabular, loss_tabular.DATA)
 
@@ -209,30 +220,15 @@ def many_way() -> dict:
 
 
 def loss_tabular_accuracy() -> str:
-  columns = tabular()
-  return with_footnote(
-    columns,
-    by_data(columns, "accuracy"),
-    by_data(columns, "accuracy", minus="cross_entropy"),
-  )
+  return compared(tabular(), "accuracy", minus="cross_entropy")
 
 
 def loss_images_accuracy() -> str:
-  columns = images()
-  return with_footnote(
-    columns,
-    by_data(columns, "accuracy"),
-    by_data(columns, "accuracy", minus="cross_entropy"),
-  )
+  return compared(images(), "accuracy", minus="cross_entropy")
 
 
 def loss_label_noise_accuracy() -> str:
-  columns = label_noise()
-  return with_footnote(
-    columns,
-    by_data(columns, "accuracy"),
-    by_data(columns, "accuracy", minus="cross_entropy"),
-  )
+  return compared(label_noise(), "accuracy", minus="cross_entropy")
 
 
 def loss_label_noise_calibration() -> str:
@@ -250,9 +246,10 @@ def loss_label_noise_gamma() -> str:
   columns = label_noise()
   if not columns:
     return "Not yet run."
+  records = results.lines("loss_label_noise")
   rows = {}
   for config, _ in columns.values():
-    of = finished(config, results.lines(config["study"]))
+    of = finished(config, records)
     for gamma in config["methods"]["tailr"]["gamma"]:
       pairs = [
         (record, plain)
@@ -285,12 +282,7 @@ def points_maker(columns_of_study: Callable, name: str) -> Callable:
 
 
 def loss_multilabel_micro_f1() -> str:
-  columns = multilabel()
-  return with_footnote(
-    columns,
-    by_data(columns, "micro_f1"),
-    by_data(columns, "micro_f1", minus="weighted_binary"),
-  )
+  return compared(multilabel(), "micro_f1", minus="weighted_binary")
 
 
 def loss_multilabel_micro_f1_at_best_threshold() -> str:
