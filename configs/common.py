@@ -70,7 +70,7 @@ def get_config():
   )
   config.mesh = dict(data=-1, fsdp=1)  # see `sharding`; -1: the rest
   config.sample = dict(
-    method="ancestral",  # or "ddim", "dpmpp_2m", "heun"
+    method="ancestral",  # one of sampler.METHODS
     num_steps=512,
     spacing="time",  # or "logsnr", for few steps of the other methods
     gamma=0.2,  # log-variance interpolation of "ancestral"

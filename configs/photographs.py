@@ -78,7 +78,7 @@ def get_config(arg="64,uvit"):
       channel_multiplier=(1, 2, 8),  # the transformer is 512 wide
       num_res_blocks=(2, 2),
       num_transformer_blocks=12,
-      transformer_dropout=0.2,
+      transformer_dropout=0.1,
       **shared,
     )
   else:
@@ -98,14 +98,14 @@ def get_config(arg="64,uvit"):
   config.optim.update(lr=4e-4, warmup_steps=200)
   config.train.update(
     batch_size=64,
-    total_steps=2_000 if study != "uvit" else 20_000,
-    ema_decay=0.998 if study != "uvit" else 0.9995,
+    total_steps=1_200 if study != "uvit" else 10_000,
+    ema_decay=0.998 if study != "uvit" else 0.999,
     checkpoint_every_steps=1_000,
     sample_every_steps=2_000,
     # A study's grid has as many as evaluate takes at a time: one compilation.
     num_samples=250 if study != "uvit" else 50,
   )
-  config.sample.update(method="dpmpp_2m", num_steps=32, spacing="logsnr")
+  config.sample.update(method="dpmpp_2m_sde", num_steps=32, spacing="logsnr")
   config.eval.update(batch_size=250, num_samples=1_000)
   return config
 

@@ -4,17 +4,20 @@
 Notation as in `diffusion`, with s < t and h = (logsnr_s - logsnr_t) / 2 > 0.
 From z_t and a prediction x_hat of the clean image, one step to z_s is
 
-  ancestral   mean of q(z_s | z_t, x_hat) + sqrt(var) n,                  (1)
-              log var = gamma log var_max + (1 - gamma) log var_min
-  ddim        sigma_s/sigma_t z_t - alpha_s expm1(-h) x_hat               (2)
-  dpmpp_2m    (2) with x_hat + h / (2 h_prev) (x_hat - x_hat_prev)        (3)
-  heun        (2), then (2) again with the mean of x_hat at z_t and z_s   (4)
+  ancestral      mean of q(z_s | z_t, x_hat) + sqrt(var) n,               (1)
+                 log var = gamma log var_max + (1 - gamma) log var_min
+  ddim           sigma_s/sigma_t z_t - alpha_s expm1(-h) x_hat            (2)
+  dpmpp_2m       (2) with x_hat + h / (2 h_prev) (x_hat - x_hat_prev)     (3)
+  dpmpp_2m_sde   (1) with the x_hat of (3), and gamma = 0                 (4)
+  heun           (2), then (2) again with the mean of x_hat at z_t, z_s   (5)
 
 (1) is the sampler of arXiv 2301.11093 (gamma 0.2; 1.0 for MS-COCO; 512 steps);
-(2) is DDIM, which is DPM-Solver++(1); (3) is DPM-Solver++(2M), arXiv 2211.01095
-(its lambda is logsnr / 2). Orders of convergence: 1 for (2), 2 for (3) and (4).
+(2) is DDIM, which is DPM-Solver++(1); (3) and (4) are DPM-Solver++(2M) and
+SDE-DPM-Solver++(2M), arXiv 2211.01095 (its lambda is logsnr / 2). Orders of
+convergence: 1 for (2), 2 for (3) and (5); (4) is like (3) where the network is
+certain, and its noise makes up for errors of earlier steps.
 
-Steps are uniform in time, as in the paper, or in log-SNR. (2) to (4) want the
+Steps are uniform in time, as in the paper, or in log-SNR. (2) to (5) want the
 latter when steps are few: their order is that of h, and under a shifted
 schedule the last steps in time are very long in log-SNR. On N(.3, .5^2) with
 shift 64 at 512 pixels and 25 steps of (3), the standard deviation of samples
@@ -34,7 +37,7 @@ from simple_diffusion import diffusion
 from simple_diffusion import schedules
 
 SPACINGS = ("time", "logsnr")
-METHODS = ("ancestral", "ddim", "dpmpp_2m", "heun")
+METHODS = ("ancestral", "ddim", "dpmpp_2m", "dpmpp_2m_sde", "heun")
 
 
 def ancestral_step(z_t, x_hat, noise, logsnr_t, logsnr_s, *, gamma):
@@ -52,18 +55,31 @@ def ddim_step(z_t, x_hat, logsnr_t, logsnr_s):
   return ratio * z_t - diffusion.alpha(logsnr_s) * jnp.expm1(-h) * x_hat
 
 
-def dpmpp_2m_step(z_t, x_hat, x_hat_prev, logsnr_prev, logsnr_t, logsnr_s):
-  """Equation (3); logsnr_prev is where x_hat_prev was predicted.
+def extrapolated(x_hat, x_hat_prev, logsnr_prev, logsnr_t, logsnr_s):
+  """What x_hat will be halfway to z_s; logsnr_prev is where x_hat_prev was.
 
-  A first step, which has no past, passes logsnr_prev = -inf: order one.
+  A first step, which has no past, passes logsnr_prev = -inf: x_hat itself.
   """
   h, h_prev = (logsnr_s - logsnr_t) / 2, (logsnr_t - logsnr_prev) / 2
-  x_hat = x_hat + h / (2 * h_prev) * (x_hat - x_hat_prev)
+  return x_hat + h / (2 * h_prev) * (x_hat - x_hat_prev)
+
+
+def dpmpp_2m_step(z_t, x_hat, x_hat_prev, logsnr_prev, logsnr_t, logsnr_s):
+  """Equation (3), see `extrapolated`."""
+  x_hat = extrapolated(x_hat, x_hat_prev, logsnr_prev, logsnr_t, logsnr_s)
   return ddim_step(z_t, x_hat, logsnr_t, logsnr_s)
 
 
+def dpmpp_2m_sde_step(
+  z_t, x_hat, x_hat_prev, noise, logsnr_prev, logsnr_t, logsnr_s
+):
+  """Equation (4), see `extrapolated`; `noise` is standard normal."""
+  x_hat = extrapolated(x_hat, x_hat_prev, logsnr_prev, logsnr_t, logsnr_s)
+  return ancestral_step(z_t, x_hat, noise, logsnr_t, logsnr_s, gamma=0.0)
+
+
 def heun_step(denoise, z_t, x_hat, logsnr_t, logsnr_s):
-  """Equation (4); denoise(z, logsnr) -> x_hat is called once more, at z_s."""
+  """Equation (5); denoise(z, logsnr) -> x_hat is called once more, at z_s."""
   z_s = ddim_step(z_t, x_hat, logsnr_t, logsnr_s)
   x_hat = (x_hat + denoise(z_s, logsnr_s)) / 2
   return ddim_step(z_t, x_hat, logsnr_t, logsnr_s)
@@ -211,6 +227,11 @@ def sample(
       case "dpmpp_2m":
         z_s = dpmpp_2m_step(
           z_t, x_hat, x_hat_prev, logsnr_prev, logsnr_t, logsnr_s
+        )
+      case "dpmpp_2m_sde":
+        noise = _normal(keys, index, image_shape)
+        z_s = dpmpp_2m_sde_step(
+          z_t, x_hat, x_hat_prev, noise, logsnr_prev, logsnr_t, logsnr_s
         )
       case "heun":
         # The last step returns x_hat: its second evaluation would be unused.

@@ -127,6 +127,33 @@ def test_coefficients(logsnr_s, logsnr_t):
   np.testing.assert_allclose(step(gamma=0.0), expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("logsnr_s, logsnr_t", PAIRS)
+def test_coefficients_with_a_past(logsnr_s, logsnr_t):
+  # SDE-DPM-Solver++(2M) as arXiv 2211.01095 has it.
+  logsnr_prev = logsnr_t - 3
+  z_t, x_hat, x_hat_prev, noise = np.eye(4, dtype=np.float32)
+  (_, sigma_t), (alpha_s, sigma_s) = levels(logsnr_t), levels(logsnr_s)
+  h, r = (logsnr_s - logsnr_t) / 2, 3 / (logsnr_s - logsnr_t)
+  gain = alpha_s * (1 - np.exp(-2 * h))
+  expected = [
+    sigma_s / sigma_t * np.exp(-h),
+    gain + gain / (2 * r),
+    -gain / (2 * r),
+    sigma_s * np.sqrt(1 - np.exp(-2 * h)),
+  ]
+  z_s = sampler.dpmpp_2m_sde_step(
+    z_t, x_hat, x_hat_prev, noise, logsnr_prev, logsnr_t, logsnr_s
+  )
+  np.testing.assert_allclose(z_s, expected, rtol=1e-4)
+  first = sampler.dpmpp_2m_sde_step(
+    z_t, x_hat, x_hat_prev, noise, -np.inf, logsnr_t, logsnr_s
+  )
+  of_order_one = sampler.ancestral_step(
+    z_t, x_hat, noise, logsnr_t, logsnr_s, gamma=0.0
+  )
+  np.testing.assert_array_equal(first, of_order_one)
+
+
 @functools.partial(
   jax.jit,
   static_argnames=(
@@ -188,7 +215,13 @@ def test_grid():
   "method, tolerance",
   # 65536 pixels: standard errors of .0020 for the mean and .0014 for the
   # deviation, times 3; and what 128 steps of order 1 leave, about .01.
-  [("ancestral", 0.015), ("ddim", 0.015), ("dpmpp_2m", 6e-3), ("heun", 6e-3)],
+  [
+    ("ancestral", 0.015),
+    ("ddim", 0.015),
+    ("dpmpp_2m", 6e-3),
+    ("dpmpp_2m_sde", 6e-3),
+    ("heun", 6e-3),
+  ],
 )
 def test_moments(method, tolerance):
   keys = sampler.keys_for(0, jnp.arange(64))
