@@ -7,8 +7,10 @@
   python -m scripts.bench_step --config=configs/images.py:256 \
     --config.model.base_channels=128 --config.model.num_transformer_blocks=20
   # 2.0 B, the paper's U-ViT, at 256 px: one GPU of 141 GB
+  export XLA_FLAGS=--xla_gpu_autotune_level=1  # Compiles in less time.
+  export XLA_PYTHON_CLIENT_MEM_FRACTION=.92  # Of the GPU's memory; or 0.75.
   python -m scripts.bench_step --config=configs/imagenet.py:256,uvit \
-    --config.mesh.fsdp=1 --config.train.batch_size=96
+    --config.mesh.fsdp=1 --config.train.batch_size=128
 
 The step is the one that training runs, on the config's mesh over all devices; a
 batch of noise stays on them, so data cost nothing (scripts.benchmark has what

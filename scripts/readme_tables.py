@@ -104,7 +104,8 @@ def bench_step() -> str:
         f"{r['program_bytes_per_device'] / 2**30:.2f} GiB",
         f"{sum(r['compile_s'].values()):.0f} s",
         f"{r['update']['share_of_step']:.1%}",
-        f"{e['git_sha']}, jax {e['versions']['jax']}",
+        f"{e['git_sha']}, jax {e['versions']['jax']}"
+        + (f", `{e['xla_flags']}`" if e["xla_flags"] else ""),
       )
     )
     variants += [
@@ -127,7 +128,7 @@ def bench_step() -> str:
     "memory",
     "compile",
     "update",
-    "commit",
+    "commit, flags of XLA",
   )
   text = results.markdown(header, rows)
   if variants:
