@@ -26,6 +26,7 @@ MUTABLE = (
   "model.scan_unroll",
   "sample",
   "train.total_steps",
+  "train.checkpoint_every_steps",
   "train.keep_checkpoints",
   "train.sample_every_steps",
 )

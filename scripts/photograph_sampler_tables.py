@@ -21,35 +21,44 @@ SAMPLER = (
 )
 
 
+# What differs between trainings of the U-ViT; the text tells which had what.
+TUNED = ("model.transformer_dropout", "train.ema_decay")
+
+
 def is_of_uvit(record: dict) -> bool:
   """Whether a record is of the U-ViT at 128 pixels, by whatever sampler."""
   config = workdir.as_json(photographs.get_config("128,uvit"))
   config["sample"] = record["config"]["sample"]
-  return results.is_of(record, config, apart=photograph_tables.SAME_ROW)
-
-
-def checkpoint(record: dict) -> tuple:
-  """Of which run a record is, and of which step."""
-  seed = record["config"]["train"]["seed"]
-  return photograph_tables.folder(record), seed, record["checkpoint_step"]
+  apart = photograph_tables.SAME_ROW + TUNED
+  return results.is_of(record, config, apart=apart)
 
 
 def records() -> list[dict]:
-  """The newest of each sampler, of the newest record's checkpoint, in order."""
+  """The newest of each sampler and step, of the newest one's data and seed."""
   found = [r for r in photograph_tables.records() if is_of_uvit(r)]
   newest = {}
   for r in found:
-    if checkpoint(r) == checkpoint(found[-1]):
-      sampler = json.dumps([r["samples"][name] for name in SAMPLER])
-      newest.pop(sampler, None)  # Back at the end.
-      newest[sampler] = r
+    if run(r) == run(found[-1]):
+      sampler = [r["samples"][name] for name in SAMPLER]
+      key = json.dumps([r["checkpoint_step"], *sampler])
+      newest.pop(key, None)  # Back at the end.
+      newest[key] = r
   return list(newest.values())
 
 
+def run(record: dict) -> tuple:
+  """Of which photographs and seed a record is."""
+  return photograph_tables.folder(record), record["config"]["train"]["seed"]
+
+
 def place(record: dict) -> tuple:
-  """Where a row stands: by guidance, then slowest first."""
+  """Where a row stands: longest training first, by guidance, slowest first."""
   s = record["samples"]
-  return s["guidance_scale"], -s["num_network_evaluations"]
+  return (
+    -record["checkpoint_step"],
+    s["guidance_scale"],
+    -s["num_network_evaluations"],
+  )
 
 
 def row(record: dict) -> tuple[str, ...]:
@@ -58,6 +67,7 @@ def row(record: dict) -> tuple[str, ...]:
   if interval := s["guidance_interval"]:
     guidance += f", log-SNR {interval[0]:g} to {interval[1]:g}"
   return (
+    f"{record['checkpoint_step']:,}",
     str(s["num_network_evaluations"]),
     s["method"],
     s["spacing"],
@@ -77,6 +87,7 @@ def photographs_samplers() -> str:
   if not found:
     return "Not yet run."
   header = (
+    "training steps",
     "evaluations",
     "sampler",
     "steps uniform in",
@@ -85,40 +96,43 @@ def photographs_samplers() -> str:
   )
   r = found[-1]
   t = r["config"]["train"]
-  rows = map(row, sorted(found, key=place))
   return (
-    f"{results.markdown(header, rows)}\n\n"
-    f"{photograph_tables.folder(r)}, step {r['checkpoint_step']:,} of "
-    f"{t['total_steps']:,} ({r['checkpoint_step'] * t['batch_size']:,} images "
-    "seen); the held-out photographs' own kernel distance to training ones is "
-    f"{r['samples']['real']['kernel']:.3f}. ± is the jackknife's. "
+    f"{results.markdown(header, map(row, sorted(found, key=place)))}\n\n"
+    f"{photograph_tables.folder(r)}, a training step sees {t['batch_size']} "
+    "images; the held-out photographs' own kernel distance to training ones is "
+    f"{r['samples']['real']['kernel']:.3f}. ± is the jackknife's. Newest row: "
     f"{photograph_tables.caption(r)}"
   )
 
 
 def photographs_fast() -> str:
   """A sentence: what 32 evaluations lose against 512 ancestral ones."""
-  unguided = [
-    r["samples"] for r in records() if r["samples"]["guidance_scale"] == 1
-  ]
-  slow = [
-    s
-    for s in unguided
-    if s["method"] == "ancestral" and s["num_network_evaluations"] == 512
-  ]
-  fast = [s for s in unguided if 30 <= s["num_network_evaluations"] <= 33]
-  if not slow or not fast:
-    return "Not yet run."
-  kernels = {
-    f"{s['method']} in {s['spacing']}": s["held_out"]["kernel"] for s in fast
-  }
-  best = min(kernels, key=kernels.get)
-  reference = slow[-1]["held_out"]["kernel"]
-  return (
-    f"With 32 evaluations {best} is at {kernels[best]:.3f} from held-out "
-    f"photographs, {kernels[best] / reference - 1:+.1%} against "
-    f"{reference:.3f} of 512 ancestral steps (tried: {', '.join(kernels)})."
-  )
+  for step in sorted({r["checkpoint_step"] for r in records()}, reverse=True):
+    unguided = [
+      r["samples"]
+      for r in records()
+      if r["samples"]["guidance_scale"] == 1 and r["checkpoint_step"] == step
+    ]
+    slow = [
+      s
+      for s in unguided
+      if s["method"] == "ancestral" and s["num_network_evaluations"] == 512
+    ]
+    fast = [s for s in unguided if 30 <= s["num_network_evaluations"] <= 33]
+    if not slow or not fast:
+      continue
+    kernels = {
+      f"{s['method']} in {s['spacing']}": s["held_out"]["kernel"] for s in fast
+    }
+    best = min(kernels, key=kernels.get)
+    reference = slow[-1]["held_out"]["kernel"]
+    return (
+      f"After {step:,} steps of training and with 32 evaluations {best} is at "
+      f"{kernels[best]:.3f} from held-out photographs, "
+      f"{kernels[best] / reference - 1:+.1%} against {reference:.3f} of 512 "
+      f"ancestral steps (tried: {', '.join(kernels)})."
+    )
+  return "Not yet run."
 
 
 MAKERS = (photographs_samplers, photographs_fast)

@@ -131,10 +131,11 @@ def sampled(method, num_steps, kernel, *, step=4_000, seed=0, **changes):
   return r
 
 
-def test_samplers_of_the_newest_checkpoint(results):
+def test_samplers_of_one_training_and_another(results):
   results(
     [
-      sampled("ancestral", 512, 9.0, step=2_000),
+      sampled("ancestral", 512, 3.0, step=2_000),
+      sampled("dpmpp_2m_sde", 32, 3.3, step=6_000),
       sampled("ancestral", 512, 9.0, seed=1),
       sampled("ancestral", 512, 9.0, data="clothing"),
       sampled("ancestral", 512, 2.0),
@@ -149,16 +150,19 @@ def test_samplers_of_the_newest_checkpoint(results):
   )
   table = photograph_sampler_tables.photographs_samplers()
   rows = [line.split(" | ") for line in table.splitlines()[2:] if "| " in line]
-  assert [row[0].lstrip("| ") + " " + " ".join(row[1:5]) for row in rows] == [
-    "512 ancestral logsnr 1 2.000 ± 0.010",
-    "256 ancestral logsnr 1 1.900 ± 0.010",
-    "32 dpmpp_2m logsnr 1 2.100 ± 0.010",
-    "32 dpmpp_2m time 1 2.400 ± 0.010",
-    "32 ddim logsnr 1 2.500 ± 0.010",
-    "32 dpmpp_2m logsnr 2 1.000 ± 0.010",
+  assert [row[0].lstrip("| ") + " " + " ".join(row[1:6]) for row in rows] == [
+    "6,000 32 dpmpp_2m_sde logsnr 1 3.300 ± 0.010",
+    "4,000 512 ancestral logsnr 1 2.000 ± 0.010",
+    "4,000 256 ancestral logsnr 1 1.900 ± 0.010",
+    "4,000 32 dpmpp_2m logsnr 1 2.100 ± 0.010",
+    "4,000 32 dpmpp_2m time 1 2.400 ± 0.010",
+    "4,000 32 ddim logsnr 1 2.500 ± 0.010",
+    "4,000 32 dpmpp_2m logsnr 2 1.000 ± 0.010",
+    "2,000 512 ancestral logsnr 1 3.000 ± 0.010",
   ]
-  assert "flowers, step 4,000 of 20,000 (256,000 images seen)" in table
+  assert "flowers, a training step sees 64 images" in table
   sentence = photograph_sampler_tables.photographs_fast()
+  assert "After 4,000 steps" in sentence
   assert "dpmpp_2m in logsnr is at 2.100" in sentence
   assert "+5.0% against 2.000" in sentence
 
