@@ -18,8 +18,8 @@ three seeds:
   weighting  v-MSE, eps-MSE, sigmoid (arXiv 2410.19324)
 
 Each has the config's own point: a shift to 32, v-MSE, three blocks with dropout
-at 16x16. (eps-MSE hardly sees what the network says where noise hides all: after
-1,200 steps its v-MSE there was up to twice the variance of the images.)
+at 16x16. (eps-MSE hardly sees what the network says where noise hides all:
+after 1,200 steps its v-MSE there was up to twice the variance of the images.)
 
 Data: a folder that scripts.prepare_images made, with splits train and test.
 Both networks see maps of 64x64 at most, whatever the image: a run costs the
@@ -130,9 +130,7 @@ def _table3(size):
 
 def _table4(size):
   del size
-  return points.over(
-    "model.num_res_blocks", [(1, 1, n, 1) for n in (1, 3, 6)]
-  )
+  return points.over("model.num_res_blocks", [(1, 1, n, 1) for n in (1, 3, 6)])
 
 
 def _table5(size):

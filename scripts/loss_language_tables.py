@@ -14,6 +14,7 @@ from experiments.loss_studies import adaptation
 from experiments.loss_studies import language_units
 from experiments.loss_studies import oracle
 from experiments.loss_studies import selection
+from experiments.loss_studies import study
 from scripts import loss_study_tables
 from scripts import results
 
@@ -33,7 +34,7 @@ def read(module, arg: str, references) -> tuple[dict, dict, list[dict]]:
   lines = results.lines(config["study"])
   by_key = {selection.key(r): r for r in lines}
   keys = {
-    name: selection.key(language_units.record_of(config, name, {}))
+    name: selection.key(study.record_of(config, name, {}))
     for name in references
   }
   found = {name: by_key[k] for name, k in keys.items() if k in by_key}
@@ -152,7 +153,7 @@ def loss_adaptation_quality() -> str:
 def loss_adaptation_step() -> str:
   """What a training step costs."""
   config = workdir.as_json(loss_adaptation.get_config("tinyshakespeare,cost"))
-  settings = language_units.record_of(config, "", {})["settings"]
+  settings = study.settings(config)
   record = results.newest("loss_adaptation_cost", settings=settings)
   if record is None:
     return "Not yet run."

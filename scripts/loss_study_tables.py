@@ -24,14 +24,7 @@ def finished(config: dict, records: list[dict]) -> dict[str, list[dict]]:
   found = {}
   for method in config["methods"]:
     keys = [
-      selection.key(
-        {
-          "settings": study.settings(config),
-          "method": method,
-          "point": point,
-          "seeds": config["seeds"],
-        }
-      )
+      selection.key(study.record_of(config, method, point))
       for point in study.points(config, method)
     ]
     if all(key in by_key for key in keys):

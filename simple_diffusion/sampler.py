@@ -56,26 +56,12 @@ def ddim_step(z_t, x_hat, logsnr_t, logsnr_s):
 
 
 def extrapolated(x_hat, x_hat_prev, logsnr_prev, logsnr_t, logsnr_s):
-  """What x_hat will be halfway to z_s; logsnr_prev is where x_hat_prev was.
+  """The x_hat of (3) and (4); logsnr_prev is where x_hat_prev was predicted.
 
   A first step, which has no past, passes logsnr_prev = -inf: x_hat itself.
   """
   h, h_prev = (logsnr_s - logsnr_t) / 2, (logsnr_t - logsnr_prev) / 2
   return x_hat + h / (2 * h_prev) * (x_hat - x_hat_prev)
-
-
-def dpmpp_2m_step(z_t, x_hat, x_hat_prev, logsnr_prev, logsnr_t, logsnr_s):
-  """Equation (3), see `extrapolated`."""
-  x_hat = extrapolated(x_hat, x_hat_prev, logsnr_prev, logsnr_t, logsnr_s)
-  return ddim_step(z_t, x_hat, logsnr_t, logsnr_s)
-
-
-def dpmpp_2m_sde_step(
-  z_t, x_hat, x_hat_prev, noise, logsnr_prev, logsnr_t, logsnr_s
-):
-  """Equation (4), see `extrapolated`; `noise` is standard normal."""
-  x_hat = extrapolated(x_hat, x_hat_prev, logsnr_prev, logsnr_t, logsnr_s)
-  return ancestral_step(z_t, x_hat, noise, logsnr_t, logsnr_s, gamma=0.0)
 
 
 def heun_step(denoise, z_t, x_hat, logsnr_t, logsnr_s):
@@ -225,14 +211,12 @@ def sample(
       case "ddim":
         z_s = ddim_step(z_t, x_hat, logsnr_t, logsnr_s)
       case "dpmpp_2m":
-        z_s = dpmpp_2m_step(
-          z_t, x_hat, x_hat_prev, logsnr_prev, logsnr_t, logsnr_s
-        )
+        x_mid = extrapolated(x_hat, x_hat_prev, logsnr_prev, logsnr_t, logsnr_s)
+        z_s = ddim_step(z_t, x_mid, logsnr_t, logsnr_s)
       case "dpmpp_2m_sde":
+        x_mid = extrapolated(x_hat, x_hat_prev, logsnr_prev, logsnr_t, logsnr_s)
         noise = _normal(keys, index, image_shape)
-        z_s = dpmpp_2m_sde_step(
-          z_t, x_hat, x_hat_prev, noise, logsnr_prev, logsnr_t, logsnr_s
-        )
+        z_s = ancestral_step(z_t, x_mid, noise, logsnr_t, logsnr_s, gamma=0.0)
       case "heun":
         # The last step returns x_hat: its second evaluation would be unused.
         z_s = jax.lax.cond(

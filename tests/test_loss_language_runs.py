@@ -15,6 +15,7 @@ from experiments.loss_studies import adaptation_cost
 from experiments.loss_studies import language_units
 from experiments.loss_studies import oracle
 from experiments.loss_studies import selection
+from experiments.loss_studies import study
 from scripts import loss_language_tables
 from scripts import results
 from scripts.figures import loss_language
@@ -62,7 +63,7 @@ def records_of(config, references, value):
   for method, point in language_units.of_config(config, references):
     chosen_by, measured = value(method, counted[method])
     counted[method] += 1
-    yield language_units.record_of(config, method, point) | {
+    yield study.record_of(config, method, point) | {
       "validation": {"log_likelihood": [chosen_by] * 3},
       "test": {name: [v - 0.1, v, v + 0.1] for name, v in measured.items()},
       "environment": environment,

@@ -102,10 +102,7 @@ def records_of(arg, value):
     for i, point in enumerate(study.points(config, method)):
       validation, test = value(method, i)
       yield {
-        "settings": study.settings(config),
-        "method": method,
-        "point": point,
-        "seeds": config["seeds"],
+        **study.record_of(config, method, point),
         "validation": {config["metric"]: [validation] * 5},
         "test": {
           "accuracy": [-test / 2 + 0.01 * k for k in range(5)],

@@ -28,10 +28,7 @@ def write(folder, config, measured):
           name: [measured(method, point)] * 5 for name in config["measures"]
         }
         record = {
-          "settings": study.settings(config),
-          "method": method,
-          "point": point,
-          "seeds": config["seeds"],
+          **study.record_of(config, method, point),
           "validation": values,
           "test": values,
           "environment": ENVIRONMENT,

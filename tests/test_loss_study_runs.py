@@ -261,10 +261,7 @@ def records_of(config, value):
     for i, point in enumerate(study.points(config, method)):
       validation, test = value(method, i)
       yield {
-        "settings": study.settings(config),
-        "method": method,
-        "point": point,
-        "seeds": config["seeds"],
+        **study.record_of(config, method, point),
         "validation": {"accuracy": [validation] * 5},
         "test": {"accuracy": [test + 0.01 * k for k in range(5)]},
         "environment": {

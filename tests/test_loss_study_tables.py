@@ -36,10 +36,7 @@ def test_gamma_is_compared_at_equal_rates(tmp_path, monkeypatch):
       test = {"cross_entropy": 0.99 if i == 0 else 0.5, "tailr": 0.5 + i / 100}
       lines.append(
         {
-          "settings": study.settings(config),
-          "method": method,
-          "point": point,
-          "seeds": config["seeds"],
+          **study.record_of(config, method, point),
           "validation": {"accuracy": [i / 100] * 5},
           "test": {"accuracy": [test[method]] * 5},
         }

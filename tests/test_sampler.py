@@ -55,7 +55,8 @@ def integrate(method, num_steps):
       case "ddim":
         z = sampler.ddim_step(z, x_hat, *pair)
       case "dpmpp_2m":
-        z = sampler.dpmpp_2m_step(z, x_hat, x_hat_prev, logsnr_prev, *pair)
+        x_mid = sampler.extrapolated(x_hat, x_hat_prev, logsnr_prev, *pair)
+        z = sampler.ddim_step(z, x_mid, *pair)
       case "heun":
         z = sampler.heun_step(gaussian_x_hat, z, x_hat, *pair)
     return (z, x_hat, pair[0]), None
@@ -130,7 +131,6 @@ def test_coefficients(logsnr_s, logsnr_t):
 @pytest.mark.parametrize("logsnr_s, logsnr_t", PAIRS)
 def test_coefficients_with_a_past(logsnr_s, logsnr_t):
   # SDE-DPM-Solver++(2M) as arXiv 2211.01095 has it.
-  logsnr_prev = logsnr_t - 3
   z_t, x_hat, x_hat_prev, noise = np.eye(4, dtype=np.float32)
   (_, sigma_t), (alpha_s, sigma_s) = levels(logsnr_t), levels(logsnr_s)
   h, r = (logsnr_s - logsnr_t) / 2, 3 / (logsnr_s - logsnr_t)
@@ -141,17 +141,18 @@ def test_coefficients_with_a_past(logsnr_s, logsnr_t):
     -gain / (2 * r),
     sigma_s * np.sqrt(1 - np.exp(-2 * h)),
   ]
-  z_s = sampler.dpmpp_2m_sde_step(
-    z_t, x_hat, x_hat_prev, noise, logsnr_prev, logsnr_t, logsnr_s
-  )
-  np.testing.assert_allclose(z_s, expected, rtol=1e-4)
-  first = sampler.dpmpp_2m_sde_step(
-    z_t, x_hat, x_hat_prev, noise, -np.inf, logsnr_t, logsnr_s
-  )
-  of_order_one = sampler.ancestral_step(
-    z_t, x_hat, noise, logsnr_t, logsnr_s, gamma=0.0
-  )
-  np.testing.assert_array_equal(first, of_order_one)
+
+  def step(logsnr_prev):
+    x_mid = sampler.extrapolated(
+      x_hat, x_hat_prev, logsnr_prev, logsnr_t, logsnr_s
+    )
+    return sampler.ancestral_step(
+      z_t, x_mid, noise, logsnr_t, logsnr_s, gamma=0.0
+    )
+
+  np.testing.assert_allclose(step(logsnr_t - 3), expected, rtol=1e-4)
+  # Without a past, of order one.
+  np.testing.assert_allclose(step(-np.inf)[1:3], [gain, 0], rtol=1e-4)
 
 
 @functools.partial(

@@ -35,16 +35,6 @@ def of_config(config: dict, references: tuple[str, ...]):
   return [(name, {}) for name in references] + points
 
 
-def record_of(config: dict, method: str, point: dict) -> dict:
-  """What a unit is of: all of its record that `selection.key` reads."""
-  return {
-    "settings": study.settings(config),
-    "method": method,
-    "point": point,
-    "seeds": config["seeds"],
-  }
-
-
 def run(config: dict, units, trial: Callable, path: pathlib.Path) -> list[dict]:
   """Measures what the file has not, appends it; the records of all units.
 
@@ -60,7 +50,7 @@ def run(config: dict, units, trial: Callable, path: pathlib.Path) -> list[dict]:
   bar = tqdm.tqdm(total=len(units) * len(config["seeds"]), unit="training")
   for method, point in units:
     bar.set_description(method)
-    record = record_of(config, method, point)
+    record = study.record_of(config, method, point)
     if selection.key(record) in done:
       bar.update(len(config["seeds"]))
     else:

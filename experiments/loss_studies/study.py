@@ -109,6 +109,16 @@ def settings(config: dict) -> dict:
   return {name: config[name] for name in ("data", "network", "train")}
 
 
+def record_of(config: dict, method: str, point: dict) -> dict:
+  """What a trial is of: all of its record that `selection.key` reads."""
+  return {
+    "settings": settings(config),
+    "method": method,
+    "point": point,
+    "seeds": config["seeds"],
+  }
+
+
 def columns(measured: dict, i: int, names) -> dict:
   """Plain numbers by seed of point i; a diagram is the sum over the seeds."""
   found = {}
@@ -145,15 +155,7 @@ def run(config: dict, data: splits.Data, task, path: pathlib.Path) -> dict:
     run_points = training.every(
       task.make_trial(network, task.METHODS[name]), at_once=config["at_once"]
     )
-    lines = [
-      {
-        "settings": settings(config),
-        "method": name,
-        "point": point,
-        "seeds": config["seeds"],
-      }
-      for point in tried
-    ]
+    lines = [record_of(config, name, point) for point in tried]
     missing = [r for r in lines if selection.key(r) not in done]
     bar.update(len(lines) - len(missing))
     size = min(AT_ONCE, max(len(missing), 1)) if config["at_once"] else 1

@@ -6,7 +6,6 @@ A mark is one point, the mean over its seeds.
 
 from configs import loss_adaptation
 from configs import loss_oracle
-from experiments.loss_studies import language_units
 from experiments.loss_studies import selection
 from experiments.loss_studies import study
 from scripts import loss_language_tables as tables
@@ -42,7 +41,7 @@ def scatter(axes, read, x: str, y: str) -> None:
     if method not in config["methods"]:
       continue
     keys = [
-      selection.key(language_units.record_of(config, method, point))
+      selection.key(study.record_of(config, method, point))
       for point in study.points(config, method)
     ]
     records = [by_key[key] for key in keys if key in by_key]
