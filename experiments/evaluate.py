@@ -22,6 +22,7 @@ from experiments import cli
 from experiments import generate
 from experiments import grids
 from experiments import held_out_loss
+from experiments import labels as labels_lib
 from experiments import records
 from experiments import references
 from experiments import sample_quality
@@ -56,7 +57,7 @@ _NUM_SAMPLES = flags.DEFINE_integer(
   "num_samples", None, "Samples to measure; default: eval.num_samples.", 1
 )
 _GRID = flags.DEFINE_string(
-  "grid", None, "PNG file to draw the first samples into, a column per class."
+  "grid", None, ".png or .jpg to draw the first samples into, a column a class."
 )
 
 
@@ -71,12 +72,16 @@ def images_and_labels(config, source):
   return stream[0]["image"], stream[0]["label"]
 
 
-def sampler_record(config, seed) -> dict:
-  """How samples are made."""
+def sampler_record(config, seed, *, labels: str) -> dict:
+  """How samples are made.
+
+  A guided network evaluation, which asks twice, counts as one.
+  """
   heun = config.sample.method == "heun"
   return {
     "num_samples": config.eval.num_samples,
     "seed": seed,
+    "labels": labels if config.model.num_classes else "ignored",
     "num_network_evaluations": config.sample.num_steps * (1 + heun) - heun,
     **config.sample.to_dict(),
   }
@@ -109,6 +114,10 @@ def load_features(config):
       f"{_FEATURE_WEIGHTS.value}: give both, or neither to measure only the "
       "held-out loss"
     )
+  if _GRID.value and pathlib.Path(_GRID.value).suffix not in grids.SUFFIXES:
+    raise ValueError(
+      f"--grid={_GRID.value} must end in {' or '.join(grids.SUFFIXES)}"
+    )
   is_digits = config.data.name == "digits"
   if _FEATURE_NETWORK.value is None:
     for flag in (_GRID, _NUM_SAMPLES):
@@ -132,16 +141,6 @@ def load_features(config):
   return features.load(_FEATURE_NETWORK.value, _FEATURE_WEIGHTS.value)
 
 
-def quality_record(config, network, batches, sources):
-  """Quality of samples, batches in [-1, 1], by a feature network."""
-  size = config.eval.batch_size
-  real = {
-    role: references.load(network, config, source, batch_size=size)
-    for role, source in sources.items()
-  }
-  return sample_quality.measure(network, map(images.to_uint8, batches), **real)
-
-
 def with_grid(batches, path: str | None, num_columns: int, num_rows: int = 5):
   """Passes batches in [-1, 1] on; the first images are also drawn."""
   for i, batch in enumerate(batches):
@@ -149,6 +148,37 @@ def with_grid(batches, path: str | None, num_columns: int, num_rows: int = 5):
       first = images.to_uint8(batch[: num_rows * num_columns])
       grids.save_grid(pathlib.Path(path), first, num_columns=num_columns)
     yield batch
+
+
+def samples_record(config, programs, params, network, sources, seed) -> dict:
+  """Makes samples and measures them; with a network, by its features."""
+  num_classes, num_samples = config.model.num_classes, config.eval.num_samples
+  labels, asked = labels_lib.in_turn(num_samples, num_classes), "in turn"
+  if network:
+    real = {
+      role: references.load(
+        network, config, source, batch_size=config.eval.batch_size
+      )
+      for role, source in sources.items()
+    }
+    of_train = real["train"].labels
+    if num_classes and (of_train >= 0).any():
+      labels = labels_lib.in_proportion(num_samples, of_train)
+      asked = "in the proportions of train"
+  batches = generate.batches_of_images(
+    programs,
+    params,
+    labels=labels,
+    seed=seed,
+    batch_size=config.eval.batch_size,
+  )
+  batches = with_grid(batches, _GRID.value, num_classes or 10)
+  if network:
+    pixels = map(images.to_uint8, batches)
+    quality = sample_quality.measure(network, pixels, **real)
+  else:
+    quality = digits_record(config, labels, batches, sources)
+  return sampler_record(config, seed, labels=asked) | quality
 
 
 def main(_):
@@ -198,24 +228,10 @@ def main(_):
     "held_out_split": splits["held_out"],
     "held_out_loss": bins,
   }
-  is_digits = config.data.name == "digits"
-  if is_digits or network:
-    num_classes = config.model.num_classes
-    labels = generate.labels_in_turn(config.eval.num_samples, num_classes)
-    batches = generate.batches_of_images(
-      programs,
-      params,
-      labels=labels,
-      seed=seed,
-      batch_size=config.eval.batch_size,
+  if config.data.name == "digits" or network:
+    record["samples"] = samples_record(
+      config, programs, params, network, sources, seed
     )
-    batches = with_grid(batches, _GRID.value, num_classes or 10)
-    quality = (
-      digits_record(config, labels, batches, sources)
-      if is_digits
-      else quality_record(config, network, batches, sources)
-    )
-    record["samples"] = sampler_record(config, seed) | quality
     for name, value in record["samples"].items():
       print(f"{name}: {value}")
   record["environment"] = workdir_lib.environment()

@@ -94,8 +94,3 @@ def batches_of_images(programs, params, *, labels, seed, batch_size):
     part = jnp.asarray(labels)[jnp.minimum(indices, len(labels) - 1)]
     batch = programs.sample(params, sampler.keys_for(seed, indices), part)
     yield np.asarray(batch)[: len(labels) - start]
-
-
-def labels_in_turn(num_images, num_classes):
-  """[N] labels that go round the classes, so that a column is a class."""
-  return np.arange(num_images, dtype=np.int32) % max(1, num_classes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Grids of images as PNG files."""
+"""Grids of images in files."""
 
 import math
 import pathlib
@@ -7,11 +7,13 @@ import pathlib
 import numpy as np
 import PIL.Image
 
+SUFFIXES = (".png", ".jpg")
+
 
 def save_grid(
   path: pathlib.Path, pixels: np.ndarray, *, num_columns: int
 ) -> None:
-  """Writes images uint8 [N, H, W, C] in rows, a pixel apart.
+  """Writes images uint8 [N, H, W, C] in rows, a pixel apart: .png or .jpg.
 
   Images below 64 pixels are enlarged by repetition, so that a person sees
   them.
@@ -27,4 +29,5 @@ def save_grid(
     top, left = top * h + 1, left * w + 1
     canvas[top : top + h - 1, left : left + w - 1] = image
   path.parent.mkdir(parents=True, exist_ok=True)
-  PIL.Image.fromarray(canvas.squeeze(-1) if c == 1 else canvas).save(path)
+  image = PIL.Image.fromarray(canvas.squeeze(-1) if c == 1 else canvas)
+  image.save(path, quality=90)  # Of a JPEG.

@@ -42,18 +42,21 @@ class Reference(NamedTuple):
     hash: of its pixels and the network.
     moments: of the features of all images.
     kept: float32 [min(N, MAX_KEPT) or so, D], some of the features.
+    labels: int32 [N] of all images.
   """
 
   hash: str
   moments: metrics.Moments
   kept: np.ndarray
+  labels: np.ndarray
 
 
 def batches(config, source, batch_size: int):
-  """Yields uint8 [<= batch_size, H, W, C] of a source, in its order."""
+  """Yields uint8 [B, H, W, C] and labels [B] of a source, in its order."""
   stream = build.make_eval_stream(config, source, min(batch_size, len(source)))
   for batch in data.iterate(stream, num_threads=config.data.num_threads):
-    yield images.to_uint8(batch["image"][batch["mask"]])
+    mask = batch["mask"]
+    yield images.to_uint8(batch["image"][mask]), batch["label"][mask]
 
 
 def content_hash(
@@ -105,21 +108,28 @@ def load(
 ) -> Reference:
   """What is known of all images of a source, from the cache if it is there."""
   # Twice over the images, not all of them in memory: reading is the less work.
-  found = content_hash(network, batches(config, source, batch_size))
+  labels = []
+
+  def pixels():
+    for batch, of_batch in batches(config, source, batch_size):
+      labels.append(of_batch)
+      yield batch
+
+  found = content_hash(network, pixels())
+  labels = np.concatenate(labels)
   path = cache.expanduser() / f"{found}.npz"
   if path.exists():
     with np.load(path, allow_pickle=False) as saved:
       moments = metrics.Moments(
         int(saved["count"]), saved["mean"], saved["scatter"]
       )
-      return Reference(found, moments, saved["kept"])
-  moments, kept = describe(
-    network, batches(config, source, batch_size), len(source)
-  )
+      return Reference(found, moments, saved["kept"], labels)
+  again = (batch for batch, _ in batches(config, source, batch_size))
+  moments, kept = describe(network, again, len(source))
   path.parent.mkdir(parents=True, exist_ok=True)
   # Whole or not at all, also with several evaluations at once.
   with tempfile.TemporaryDirectory(dir=path.parent) as folder:
     whole = pathlib.Path(folder) / path.name
     np.savez(whole, kept=kept, **moments._asdict())
     os.replace(whole, path)
-  return Reference(found, moments, kept)
+  return Reference(found, moments, kept, labels)

@@ -16,6 +16,7 @@ import numpy as np
 from experiments import cli
 from experiments import generate
 from experiments import grids
+from experiments import labels as labels_lib
 from simple_diffusion import images
 
 _OUT = flags.DEFINE_string(
@@ -30,7 +31,7 @@ _CLASS = flags.DEFINE_integer(
 def labels_for(num_images, num_classes, label):
   """[N] labels: all `label`, or the classes in turn if it is None."""
   if label is None:
-    return generate.labels_in_turn(num_images, num_classes)
+    return labels_lib.in_turn(num_images, num_classes)
   if not 0 <= label < num_classes:
     raise ValueError(
       f"--class={label}, but the network has {num_classes} classes"

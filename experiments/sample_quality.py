@@ -6,6 +6,7 @@ import numpy as np
 from experiments import references
 from simple_diffusion import features
 from simple_diffusion import metrics
+from simple_diffusion.features import inception
 
 # Fewer images than this have no neighbours or no splits to compare by.
 MIN_IMAGES = 10
@@ -56,7 +57,7 @@ def measure(
   """
   fake, logits = features.extract(network, batches)
   score = None
-  if logits is not None and network.name.startswith("inception"):
+  if logits is not None and network.name in inception.PROTOCOLS:
     score = list(metrics.inception_score(logits))
   return {
     "features": {

@@ -6,10 +6,10 @@
 
 The .pth is on the release pages of mseitzer/pytorch-fid (fid_weights) and of
 toshas/torch-fidelity (v0.2.0, as weights-inception-2015-12-05-6726825d.pth).
-Only this program needs PyTorch. Nothing in the file is executed.
+Only this program needs PyTorch.
 
-Other weights do not give FID: nothing is written of a file whose SHA-256 is
-another. The .safetensors has the whole SHA-256 in its metadata, as
+Other weights do not give FID: a file whose SHA-256 is another is not read, and
+nothing is written. The .safetensors has the whole SHA-256 in its metadata, as
 `source_sha256`.
 """
 
@@ -27,9 +27,6 @@ from simple_diffusion.features import network
 _PTH = flags.DEFINE_string("pth", None, "File to read, of PyTorch.")
 _WEIGHTS = flags.DEFINE_string("weights", None, "File to write, .safetensors.")
 
-# In the name of the .pth, as is PyTorch's habit: its SHA-256 begins so.
-SHA256_STARTS = "6726825d"
-
 
 def checked_sha256(path: pathlib.Path) -> str:
   """SHA-256 of a file that must be the .pth with the weights of FID.
@@ -39,11 +36,11 @@ def checked_sha256(path: pathlib.Path) -> str:
   """
   with open(path, "rb") as file:
     found = hashlib.file_digest(file, "sha256").hexdigest()
-  if not found.startswith(SHA256_STARTS):
+  if found != inception.SOURCE_SHA256:
     raise ValueError(
       f"{path} does not have the weights that FID is defined by: its SHA-256 "
-      f"is {found[:8]}..., not {SHA256_STARTS}...; download "
-      f"pt_inception-2015-12-05-{SHA256_STARTS}.pth again"
+      f"is {found}, not {inception.SOURCE_SHA256}; download "
+      "pt_inception-2015-12-05-6726825d.pth again"
     )
   return found
 
@@ -69,7 +66,7 @@ def convert(
 
 
 def read_pth(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """The arrays of PyTorch's file; executes nothing that is in it."""
+  """The arrays of PyTorch's file, whose SHA-256 is known."""
   try:
     import torch  # Heavy, and needed nowhere else.
   except ImportError as error:

@@ -29,6 +29,7 @@ def protocol(record: dict) -> tuple:
     samples["features"]["weights_hash"],
     samples["num_samples"],
     samples["seed"],
+    samples.get("labels"),
     record["held_out_split"],
   )
 

@@ -162,8 +162,17 @@ def to_float(images):
 
 
 def to_uint8(images):
-  """Maps float [-1, 1] to uint8, rounding and clipping; undoes `to_float`."""
+  """Maps float [-1, 1] to uint8, rounding and clipping; undoes `to_float`.
+
+  Raises:
+    FloatingPointError: if a pixel is not finite, which no image can show.
+  """
   scaled = (np.asarray(images, np.float32) + 1) * 127.5
+  if not np.isfinite(scaled).all():
+    raise FloatingPointError(
+      "pixels of samples are not finite; choose an earlier checkpoint, or "
+      "another sampler"
+    )
   return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
 
 

@@ -77,6 +77,7 @@ def test_samples_are_compared_with_both_splits(run):
   assert samples["num_samples"] == 12 and second["samples"]["num_samples"] == 14
   assert samples["features"]["name"] == "mobilenet_v2"
   assert samples["inception_score"] is None
+  assert samples["labels"] == "in the proportions of train"
   for against, count in (("train", 18), ("held_out", 12), ("real", 18)):
     found = samples[against]
     assert found["num_images"] == found["num_kept"] == count
@@ -97,6 +98,7 @@ def test_samples_are_compared_with_both_splits(run):
   [
     (["--feature_network=mobilenet_v2"], "give both, or neither"),
     (["--grid=grid.png"], "nothing is sampled without --feature_network"),
+    (["--grid=grid.gif"], "--grid=grid.gif must end in .png or .jpg"),
     (
       [
         "--feature_network=mobilenet_v2",

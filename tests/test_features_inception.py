@@ -110,7 +110,19 @@ def test_files_other_than_fids_are_not_converted(tmp_path, monkeypatch, capsys):
   # SHA-256 of "abc" is an example of FIPS 180-2.
   message = capsys.readouterr().err
   assert "cut.pth" in message
-  assert "SHA-256 is ba7816bf..., not 6726825d...; download" in message
-  monkeypatch.setattr(convert_inception, "SHA256_STARTS", "ba7816bf")
-  whole = convert_inception.checked_sha256(source)
-  assert whole.endswith("f20015ad") and len(whole) == 64
+  abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+  known = inception.SOURCE_SHA256
+  assert f"SHA-256 is {abc}, not {known}; download" in message
+  monkeypatch.setattr(inception, "SOURCE_SHA256", abc)
+  assert convert_inception.checked_sha256(source) == abc
+
+
+def test_only_fids_weights_have_its_name(arrays, path, tmp_path):
+  assert features.load("inception_fid", path).name == (
+    "inception_fid_of_other_weights"
+  )
+  known = tmp_path / "known.safetensors"
+  convert_inception.convert(
+    arrays, known, source="x", source_sha256=inception.SOURCE_SHA256
+  )
+  assert features.load("inception_fid", known).name == "inception_fid"

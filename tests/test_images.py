@@ -292,3 +292,5 @@ def test_float_range_and_round_trip():
 def test_to_uint8_rounds_and_clips():
   floats = np.array([-3.0, 3.0, -1 + 0.6 / 127.5, -1 + 0.4 / 127.5])
   np.testing.assert_array_equal(images.to_uint8(floats), [0, 255, 1, 0])
+  with pytest.raises(FloatingPointError, match="are not finite"):
+    images.to_uint8([0.5, np.nan])

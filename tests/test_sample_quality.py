@@ -3,8 +3,10 @@
 
 import jax
 import numpy as np
+import pytest
 
 from configs import digits
+from experiments import labels
 from experiments import references
 from experiments import sample_quality
 from simple_diffusion import data
@@ -30,7 +32,8 @@ def pixels(seed, num, scale=255):
 
 def reference(images, name):
   moments, kept = references.describe(NETWORK, [images], len(images))
-  return references.Reference(name, moments, kept)
+  labels = np.zeros(len(images), np.int32)
+  return references.Reference(name, moments, kept, labels)
 
 
 def rgb_digits():
@@ -91,6 +94,7 @@ def test_references_are_kept_by_content(tmp_path):
     )
 
   first = load()
+  assert sorted(first.labels) == sorted(source[i]["label"] for i in range(40))
   assert first.kept.shape == (40, 12) and calls == [16, 16, 16]
   again = load()
   assert calls == [16, 16, 16]  # From the disk.
@@ -128,3 +132,20 @@ def test_of_many_images_some_are_kept():
   np.testing.assert_allclose(
     moments.scatter, expected.scatter, atol=1e-6 * expected.scatter.max()
   )
+
+
+def test_labels_in_the_proportions_of_real_ones():
+  real = np.repeat([0, 1, 2, -1], [20, 5, 15, 3])
+  found = labels.in_proportion(9, np.random.default_rng(0).permutation(real))
+  # 4.5, 1.125 and 3.375 of 9: the rest of the first is the largest.
+  assert list(found) == [0, 1, 2, 0, 2, 0, 2, 0, 0]
+  assert list(labels.in_turn(5, 3)) == [0, 1, 2, 0, 1]
+  assert list(labels.in_turn(3, 0)) == [0, 0, 0]
+
+
+def test_features_that_are_not_finite_are_no_features():
+  broken = NETWORK._replace(
+    apply=lambda a: features.Features(quadrants(a).pooled / 0, None)
+  )
+  with pytest.raises(ValueError, match="features of quadrants are not finite"):
+    features.extract(broken, [pixels(0, 4)])

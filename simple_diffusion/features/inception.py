@@ -17,7 +17,9 @@ Two protocols share the weights:
   inception_pytorch_fid  bilinear between centres, x / 127.5 - 1: of pytorch-fid
 
 `scripts.convert_inception` makes the .safetensors that is loaded. Names in it
-are those of the .pth, weights [out, in, height, width].
+are those of the .pth, weights [out, in, height, width]; its metadata say which
+.pth it was. Of any other, the network's name ends in "_of_other_weights", so
+that its numbers are not taken for FID.
 """
 
 import functools
@@ -37,6 +39,11 @@ NUM_FEATURES = 2048
 NUM_LOGITS = 1008
 SIZE = 299
 BATCH_NORM_EPSILON = 1e-3
+
+# SHA-256 of the .pth that FID is defined by.
+SOURCE_SHA256 = (
+  "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+)
 
 # The name of each protocol: its resize, its pixels, and both in words.
 PROTOCOLS = {
@@ -64,8 +71,11 @@ def load(path: pathlib.Path, *, name: str) -> network_lib.FeatureNetwork:
     ValueError: if an array is missing, or of another shape.
   """
   params = jax.device_put(fold(read(path)))
+  with safetensors.safe_open(path, "numpy") as file:
+    source = (file.metadata() or {}).get("source_sha256")
+  known = source == SOURCE_SHA256
   return network_lib.FeatureNetwork(
-    name=name,
+    name=name if known else f"{name}_of_other_weights",
     num_features=NUM_FEATURES,
     weights_hash=network_lib.file_hash(path),
     resize=PROTOCOLS[name][2],

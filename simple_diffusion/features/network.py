@@ -71,7 +71,8 @@ def extract(
     float32 [N, D] and float32 [N, K], or None if the network has no logits.
 
   Raises:
-    ValueError: if there is no image, or a batch is not uint8 RGB.
+    ValueError: if there is no image, a batch is not uint8 RGB, or a feature is
+      not finite.
   """
   found, size = [], None
   for batch in _parts(batches):
@@ -79,6 +80,10 @@ def extract(
     padding = max(0, size - len(batch))
     padded = np.pad(batch, ((0, padding), (0, 0), (0, 0), (0, 0)))
     pooled, logits = jax.device_get(network.apply(padded))
+    if not np.isfinite(pooled).all():
+      raise ValueError(
+        f"features of {network.name} are not finite; are its weights whole?"
+      )
     if logits is not None:
       logits = logits[: len(batch)]
     found.append(Features(pooled[: len(batch)], logits))
