@@ -11,7 +11,7 @@ table2 .. table6 are the paper's tables, each a `sweep()` over a small U-Net and
 three seeds:
 
   table2     noise schedule: cosine, shifted to 128, 64, 32, interpolated
-  table3     where dropout starts: nowhere, everywhere, from 64, 32, 16
+  table3     where dropout starts: nowhere (0), everywhere (64), from 32, 16
   table4     residual blocks at 16x16: 1, 3, 6
   table5     patching: none, 5/3 wavelet, strided convolution
   table6     multiscale loss, without and with

@@ -84,6 +84,7 @@ def _speed(table: int) -> str:
         f"{flops / 1e12:.2f}",
         f"{full[key]['parameters'] / 1e9:.2f} B",
         f"{measured['seconds_per_step']:.2f} s",
+        f"{measured['compiled_flops'] / measured['batch_size'] / 1e9:.1f}",
       )
     )
   header = (
@@ -94,6 +95,7 @@ def _speed(table: int) -> str:
     "TFLOP an image, full size",
     "parameters, full size",
     "step, narrow",
+    "GFLOP an image compiled, narrow",
   )
   first = next(iter(record["rows"].values()))["measured"]
   return (

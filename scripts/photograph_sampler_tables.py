@@ -21,7 +21,7 @@ SAMPLER = (
 )
 
 
-# What differs between trainings of the U-ViT; the text tells which had what.
+# What differs between trainings of the U-ViT.
 TUNED = ("model.transformer_dropout", "train.ema_decay")
 
 
@@ -40,7 +40,7 @@ def records() -> list[dict]:
   for r in found:
     if run(r) == run(found[-1]):
       sampler = [r["samples"][name] for name in SAMPLER]
-      key = json.dumps([r["checkpoint_step"], *sampler])
+      key = json.dumps([training(r), *sampler])
       newest.pop(key, None)  # Back at the end.
       newest[key] = r
   return list(newest.values())
@@ -49,6 +49,16 @@ def records() -> list[dict]:
 def run(record: dict) -> tuple:
   """Of which photographs and seed a record is."""
   return photograph_tables.folder(record), record["config"]["train"]["seed"]
+
+
+def training(record: dict) -> str:
+  """How long a training was, and with what."""
+  config = record["config"]
+  return (
+    f"{record['checkpoint_step']:,}, dropout "
+    f"{config['model']['transformer_dropout']:g}, EMA "
+    f"{config['train']['ema_decay']:g}"
+  )
 
 
 def place(record: dict) -> tuple:
@@ -67,8 +77,8 @@ def row(record: dict) -> tuple[str, ...]:
   if interval := s["guidance_interval"]:
     guidance += f", log-SNR {interval[0]:g} to {interval[1]:g}"
   return (
-    f"{record['checkpoint_step']:,}",
-    str(s["num_network_evaluations"]),
+    training(record),
+    f"{s['num_network_evaluations']}" + " x 2" * (s["guidance_scale"] != 1),
     s["method"],
     s["spacing"],
     guidance,
@@ -78,7 +88,7 @@ def row(record: dict) -> tuple[str, ...]:
     ),
     f"{s['train']['frechet']:.0f}",
     f"{s['train']['precision']:.2f}",
-    f"{s['train']['recall']:.2f}",
+    f"{s['train']['recall']:.3f}",
   )
 
 
@@ -87,7 +97,7 @@ def photographs_samplers() -> str:
   if not found:
     return "Not yet run."
   header = (
-    "training steps",
+    "steps of training",
     "evaluations",
     "sampler",
     "steps uniform in",

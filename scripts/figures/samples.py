@@ -18,8 +18,8 @@ SIDE, NUM_IMAGES = 128, 10
 LEFT, GAP = 170, 6  # of the page's pixels
 
 ROWS = (
-  ("step_2000", "step 2,000"),
-  ("step_4000", "step 4,000"),
+  ("step_2000", "step 2,000, (2M), 32"),
+  ("step_4000", "step 4,000, (2M), 32"),
   ("dpmpp_2m_16", "DPM-Solver++(2M), 16"),
   ("dpmpp_2m_32", "DPM-Solver++(2M), 32"),
   ("ancestral_512", "ancestral, 512"),
