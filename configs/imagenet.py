@@ -2,10 +2,11 @@
 """The paper's runs on ImageNet, by image size and network.
 
   python -m experiments.train --config=configs/imagenet.py:512,uvit \
-    --workdir=runs/imagenet512 --config.data.data_dir=gs://bucket/tfds
+    --workdir=runs/imagenet512 --config.data.data_dir=/mnt/bucket/tfds
 
 The argument is <128|256|512|1024>,<uvit|unet>. Prepare ImageNet once with
-tfds build imagenet2012 --file_format=array_record (it needs tensorflow).
+tfds build imagenet2012 --file_format=array_record (it needs tensorflow). A
+bucket is read as a folder: mount it, e.g. with gcsfuse.
 
   arXiv 2301.11093, appendix B      hardware, speed (paper)   steps
   uvit  128, 256, 512               128 TPUv4, 1.5 steps/s    500 k (93 hours)

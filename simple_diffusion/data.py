@@ -46,16 +46,28 @@ def make_source(*, name, split, data_dir=None):
 
   Raises:
     FileNotFoundError: not prepared in data_dir; says how to.
-    ValueError: unknown split, or a data set that has no images.
+    ValueError: data_dir is an address, unknown split, or a data set that has
+      no images.
   """
   if name == "digits":
     return sources.digits(split)
+  check_data_dir(data_dir)
   # TFDS takes a while to import and "digits" can do without.
   from simple_diffusion import prepared_sources
 
   if name == "folder":
     return prepared_sources.folder(split, data_dir=data_dir)
   return prepared_sources.tfds_named(name, split, data_dir=data_dir)
+
+
+def check_data_dir(data_dir):
+  """Raises ValueError for an address such as gs://bucket/tfds."""
+  if data_dir is not None and "://" in str(data_dir):
+    raise ValueError(
+      f"data_dir {data_dir} must be a folder, since data sets are read as"
+      " files: mount the bucket, e.g. with gcsfuse, and give the folder there"
+      " (on the TPU workers of a sweep, the bucket of --root is at /mnt/sweep)"
+    )
 
 
 def make_stream(

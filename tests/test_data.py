@@ -210,6 +210,17 @@ def test_missing_data_set_fails_fast(name, message, tfds_dir, monkeypatch):
   assert time.monotonic() - start < 5
 
 
+@pytest.mark.parametrize("name", ["folder", "imagenet2012"])
+def test_address_is_no_data_dir(name):
+  with pytest.raises(
+    ValueError, match="gs://b/tfds must be .*gcsfuse"
+  ) as caught:
+    data.make_source(name=name, split="train", data_dir="gs://b/tfds")
+  assert "/mnt/sweep" in str(
+    caught.value
+  )  # As scripts/sweep/startup.sh has it.
+
+
 def test_folder_needs_data_dir():
   with pytest.raises(ValueError, match="needs data_dir.*prepare_images"):
     data.make_source(name="folder", split="train")
