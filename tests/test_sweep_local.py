@@ -291,7 +291,7 @@ def test_line_of_progress(tmp_path):
   assert line == "1 of 3 done, 1 failed | a: step 2 of 4, loss 0.1235"
 
 
-# Seeds would be compiled into the programs; this is not.
+# Two points of one program.
 CONFIG = """
 from configs import digits
 from configs import points

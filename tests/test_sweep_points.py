@@ -91,10 +91,15 @@ MISTAKES = (
   ({"optim.lr": 1e-4}, None),
   ({"optim.lrr": 1}, "no key optim.lrr; did you mean optim.lr?"),
   ({"train.lr": 1}, "no key train.lr; did you mean optim.lr?"),
-  ({"optim.lr": "fast"}, "optim.lr=fast: could not convert"),
+  ({"optim.lr": "fast"}, "optim.lr=fast must be a number, such as 0.001"),
   ({"optim": 1}, "optim is a section"),
   ({"optim.lr": "0.0001"}, "the same as point 1"),
-  ({"train.batch_size": 1.5}, "train.batch_size=1.5: invalid literal"),
+  (
+    {"train.batch_size": 1.5},
+    "train.batch_size=1.5 must be an integer, such as 64",
+  ),
+  ({"data.random_flip": "x"}, "data.random_flip=x must be true or false"),
+  ({"model.channel_multiplier": (1, "a")}, "=(1, 'a') must be numbers, such"),
   ({"model.num_heads": 5}, "num_heads=5 does not divide"),
   ({"model.patching": "dwt_9"}, "dwt_9"),
   ({"train.log_every_steps": 3}, "multiple of log_every_steps=3"),
@@ -168,15 +173,61 @@ def test_this_machine(tmp_path, monkeypatch):
   # What points will find, by a process like theirs.
   monkeypatch.setenv("JAX_PLATFORMS", "cpu")
   monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
-  assert here.num_devices(("0", "1")) == 1
-  assert here.num_devices(()) == 3
+  assert here.visible_devices() == ("cpu", 3)
   # 128 examples do not go into 3 devices, but into one.
   with pytest.raises(ValueError, match="point 1 of 1 .* on 3 devices here: t"):
     here.check(points[:1], ())
   here.check(points[:1], ("0",))
   monkeypatch.setenv("JAX_PLATFORMS", "abacus")
   with pytest.raises(ValueError, match="no devices here: .*abacus"):
-    here.num_devices(())
+    here.visible_devices()
+
+
+def test_points_in_parallel_need_a_gpu_each(tmp_path, monkeypatch):
+  monkeypatch.setattr(points_lib, "_trace", lambda *_: None)
+  points = points_lib.load(write_config(tmp_path, [{"train.seed": 1}]), {})
+  monkeypatch.setattr(here, "visible_devices", lambda: ("gpu", 2))
+  with pytest.raises(ValueError, match="--parallel=2 without .* --gpus=0,1"):
+    here.check(points, (), 2)
+  here.check(points, (), 1)
+  here.check(points, ("0", "1"), 2)
+  monkeypatch.setattr(here, "visible_devices", lambda: ("cpu", 2))
+  here.check(points, (), 2)
+
+
+def test_what_points_share_is_told_once():
+  errors = [(1, "a", "x"), (2, "b", "y"), (3, "c", "x")]
+  assert points_lib.grouped(errors, 4) == [
+    ("points 1, 3 of 4", "x"),
+    ("point 2 of 4 (b)", "y"),
+  ]
+  with pytest.raises(ValueError, match="^all 2 points here: x$"):
+    points_lib.raise_all([(1, "a", "x"), (2, "b", "x")], 2, " here")
+  points_lib.raise_all([], 2)
+
+
+@pytest.mark.parametrize(
+  "name,data_dir,words",
+  [
+    ("imagenet2012", None, "imagenet2012 needs a data_dir; give --config.data"),
+    ("folder", None, "folder needs a data_dir"),
+    ("folder", "gs://b/tfds", "data_dir gs://b/tfds must be a folder; give --"),
+    ("imagenet2012", "/mnt/sweep/tfds", None),
+    ("digits", None, None),
+  ],
+)
+def test_data_of_rented_machines(name, data_dir, words):
+  config = digits.get_config()
+  config.data.name, config.data.data_dir = name, data_dir
+  points = [points_lib.Point(n, {}, (), config) for n in "ab"]
+  if words is None:  # Whether the folder is there, only they can tell.
+    points_lib.check_data(points, "/mnt/sweep")
+    return
+  with pytest.raises(ValueError) as caught:
+    points_lib.check_data(points, "/mnt/sweep")
+  (line,) = str(caught.value).splitlines()
+  assert line.startswith(f"all 2 points: {words}")
+  assert "--config.data.data_dir=/mnt/sweep/FOLDER" in line
 
 
 def test_configs_that_cannot_be_swept(tmp_path):

@@ -16,10 +16,10 @@ from scripts.sweep import results
 from scripts.sweep import states
 from scripts.sweep import store
 
-_PARALLEL = flags.DEFINE_integer("parallel", 1, "Points at a time.")
+_PARALLEL = flags.DEFINE_integer("parallel", 1, "Points at a time.", 1)
 _GPUS = flags.DEFINE_list("gpus", [], "One each for points in parallel: 0,1")
 _MAX_RESTARTS = flags.DEFINE_integer(
-  "max_restarts", 5, "Of a preempted point that comes no further."
+  "max_restarts", 5, "Of a preempted point that comes no further.", 0
 )
 _MAXIMISE = flags.DEFINE_bool("maximise", False, "Highest metric first.")
 _METRIC = flags.DEFINE_string("metric", "loss", "Of metrics.jsonl, to rank by.")
@@ -68,7 +68,7 @@ def run(points, root: str) -> int:
     max_restarts=_MAX_RESTARTS.value,
     gpus=tuple(_GPUS.value),
   )
-  here.check(points, tuple(_GPUS.value))
+  here.check(points, tuple(_GPUS.value), _PARALLEL.value)
   code = sweep.run()
   if code in (0, 1):  # Else it was told to stop, and time may be short.
     tabulate(points, root)

@@ -9,34 +9,29 @@ from scripts.sweep import points as points_lib
 from simple_diffusion import data
 
 # Of a process of its own: who asks JAX for an accelerator keeps it.
-_COUNT = "import jax; print(jax.local_device_count())"
+_ASK = "import jax; print(jax.default_backend(), jax.local_device_count())"
 
 
-def num_devices(gpus: tuple[str, ...]) -> int:
-  """How many devices a point finds here.
-
-  Args:
-    gpus: of --gpus, of which each point gets one; none: it sees all there are.
+def visible_devices() -> tuple[str, int]:
+  """What a point finds here: cpu, gpu or tpu, and how many of them.
 
   Raises:
     ValueError: if JAX does not start.
   """
-  if gpus:
-    return 1
   done = subprocess.run(
-    [sys.executable, "-c", _COUNT],
+    [sys.executable, "-c", _ASK],
     capture_output=True,
     text=True,
     check=False,
     env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
   )
   words = done.stdout.split()
-  if done.returncode or not words:
+  if done.returncode or len(words) < 2:
     reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
     raise ValueError(
       f"JAX finds no devices here: {reason}; mend that, or set JAX_PLATFORMS"
     )
-  return int(words[-1])
+  return words[-2], int(words[-1])
 
 
 def check_sources(points) -> None:
@@ -56,15 +51,31 @@ def check_sources(points) -> None:
       except (ValueError, OSError, ImportError) as error:
         known[what] = error
     if known[what] is not None:
-      errors.append(
-        f"point {number} of {len(points)} ({point.name}): {known[what]}"
-      )
-  if errors:
-    raise ValueError("\n".join(errors))
+      errors.append((number, point.name, known[what]))
+  points_lib.raise_all(errors, len(points))
 
 
-def check(points, gpus: tuple[str, ...]) -> None:
-  """Both; see there."""
+def check(points, gpus: tuple[str, ...], parallel: int = 1) -> None:
+  """Checks data and devices before the first point starts.
+
+  Args:
+    points: of a sweep.
+    gpus: of --gpus, of which each point gets one.
+    parallel: how many points run at a time.
+
+  Raises:
+    ValueError: if data is not there, JAX does not start, a point does not go
+      into its devices, or several would share GPUs.
+  """
   check_sources(points)
-  count = num_devices(gpus)
+  count = 1
+  if not gpus:
+    platform, count = visible_devices()
+    # Each training takes most of the memory of every GPU that it sees.
+    if platform == "gpu" and parallel > 1:
+      raise ValueError(
+        f"--parallel={parallel} without --gpus: every point would take all "
+        f"{count} GPUs of this machine; give --gpus=0,1 (one for each point in "
+        "parallel) or --parallel=1"
+      )
   points_lib.check_devices(points, count, f"{count} devices here")

@@ -22,6 +22,8 @@ from scripts.sweep import names
 # else are traced once. Their values are checked for each point.
 NOT_TRACED = ("optim.lr", "train.seed")
 
+_EXPECTED = {int: "an integer", float: "a number", bool: "true or false"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Point:
@@ -55,13 +57,13 @@ def load(file: str, base: dict[str, Any]) -> list[Point]:
     ValueError: naming all points that cannot run, and why.
   """
   config = parse_config(file, base)
-  keys = sorted(_keys(config))
+  defaults = {key: _get(config, key) for key in sorted(_keys(config))}
   listed = _listed(file)
   points, errors, first, traced = [], [], {}, {}
   for number, overrides in enumerate(listed, 1):
-    name = names.point_name(overrides, keys)
+    name = names.point_name(overrides, defaults)
     try:
-      point = _point(file, base, overrides, keys)
+      point = _point(file, base, overrides, defaults)
       name = point.name
       if name in first:
         raise ValueError(f"the same as point {first[name]}; drop one")
@@ -69,9 +71,8 @@ def load(file: str, base: dict[str, Any]) -> list[Point]:
       _trace(point, traced)
       points.append(point)
     except ValueError as error:
-      errors.append(f"point {number} of {len(listed)} ({name}): {error}")
-  if errors:
-    raise ValueError("\n".join(errors))
+      errors.append((number, name, error))
+  raise_all(errors, len(listed))
   return points
 
 
@@ -129,23 +130,48 @@ def as_flags(overrides: dict) -> tuple[str, ...]:
   return tuple(texts)
 
 
-def _point(file, base, overrides, keys) -> Point:
+def _point(file, base, overrides, defaults) -> Point:
   for key in overrides:
-    if key not in keys:
-      raise ValueError(_unknown(key, keys))
+    if key not in defaults:
+      raise ValueError(_unknown(key, defaults))
     if key in base:
       raise ValueError(
         f"{key} is swept, and set for all points by --config.{key}; drop one"
       )
   both = base | overrides
+  as_flags(both)  # What no flag can say, before what this flag cannot.
+  for key, value in overrides.items():
+    _check_type(file, key, value, defaults[key])
   config = parse_config(file, both)
   values = {key: _get(config, key) for key in overrides}
   return Point(
-    name=names.point_name(values, keys),
+    name=names.point_name(values, defaults),
     overrides=values,
     flags=(f"--config={file}", *as_flags(both)),
     config=config,
   )
+
+
+def _check_type(file: str, key: str, value, default) -> None:
+  """Raises ValueError if a value is not of the default's type; says which."""
+  if isinstance(default, tuple):
+    values = value if isinstance(value, tuple | list) else ()
+    if default and _is_number(default[0]) and not all(map(_is_number, values)):
+      raise ValueError(f"{key}={value} must be numbers, such as {default}")
+    return
+  expected = _EXPECTED.get(type(default))
+  try:
+    parse_config(file, {key: value})
+  except ValueError as error:
+    if expected is None:  # The parser knows more than we do.
+      raise
+    raise ValueError(
+      f"{key}={value} must be {expected}, such as {default}"
+    ) from error
+
+
+def _is_number(value) -> bool:
+  return isinstance(value, int | float)
 
 
 def _trace(point: Point, known: dict) -> None:
@@ -169,6 +195,69 @@ def _trace(point: Point, known: dict) -> None:
     raise ValueError(known[alike])
 
 
+def check_data(points, mount: str) -> None:
+  """Checks what rented machines read from, which need not be here.
+
+  Args:
+    points: of a sweep.
+    mount: folder of theirs at which the bucket of the root is.
+
+  Raises:
+    ValueError: naming the points whose data_dir is missing or an address.
+  """
+  errors = []
+  for number, point in enumerate(points, 1):
+    d = point.config.data
+    if d.name == "digits":  # It comes with a package.
+      continue
+    remedy = (
+      f"give --config.data.data_dir={mount}/FOLDER, where rented machines have "
+      "FOLDER of the bucket of --root"
+    )
+    if d.data_dir is None:
+      errors.append(
+        (number, point.name, f"{d.name} needs a data_dir; {remedy}")
+      )
+    elif "://" in d.data_dir:
+      why = f"data_dir {d.data_dir} must be a folder; {remedy}"
+      errors.append((number, point.name, why))
+  raise_all(errors, len(points))
+
+
+def raise_all(errors, num_points: int, after: str = "") -> None:
+  """Raises one ValueError for what is wrong with points, if anything is.
+
+  Args:
+    errors: (number from 1, name, message) of points; what several of them share
+      is told once.
+    num_points: of the sweep.
+    after: text that follows the points.
+  """
+  lines = [
+    f"{who}{after}: {error}" for who, error in grouped(errors, num_points)
+  ]
+  if lines:
+    raise ValueError("\n".join(lines))
+
+
+def grouped(errors, num_points: int) -> list[tuple[str, str]]:
+  """(points, message) for each message; such as ("all 6 points", ...)."""
+  sharing = {}
+  for number, name, message in errors:
+    sharing.setdefault(str(message), []).append((number, name))
+  lines = []
+  for message, found in sharing.items():
+    numbers = ", ".join(str(number) for number, _ in found)
+    if len(found) == 1:
+      who = f"point {numbers} of {num_points} ({found[0][1]})"
+    elif len(found) == num_points:
+      who = f"all {num_points} points"
+    else:
+      who = f"points {numbers} of {num_points}"
+    lines.append((who, message))
+  return lines
+
+
 def check_devices(points, num_devices: int, where: str) -> None:
   """Raises ValueError if meshes or batches do not go into the devices.
 
@@ -182,11 +271,8 @@ def check_devices(points, num_devices: int, where: str) -> None:
     try:
       checks.check_devices(point.config, num_devices)
     except ValueError as error:
-      errors.append(
-        f"point {number} of {len(points)} ({point.name}) on {where}: {error}"
-      )
-  if errors:
-    raise ValueError("\n".join(errors))
+      errors.append((number, point.name, error))
+  raise_all(errors, len(points), f" on {where}")
 
 
 def _keys(tree, prefix=""):
