@@ -6,6 +6,7 @@ import pathlib
 import re
 import shlex
 import subprocess
+import sys
 
 from google.cloud import tpu_v2alpha1 as tpu
 import pytest
@@ -107,12 +108,18 @@ def test_shapes(topology, kind, shape, flags):
   "fields,words",
   [
     (dict(root="runs/digits"), "gs://BUCKET/FOLDER"),
+    (dict(root="gs://BUCKET/x"), "there is no bucket BUCKET; names of buckets"),
     (dict(sweep="Digits"), "--name=Digits"),
+    (
+      dict(sweep="Digits", root="gs://buck/Digits"),
+      "--root=gs://buck/Digits names the sweep Digits: ",
+    ),
     (dict(project=""), "--project is needed"),
     (dict(provisioning="cheap"), "spot, on_demand, reserved"),
     (dict(reservation="r"), "needs --provisioning=reserved"),
     (dict(topology="v3:4x4"), "v4, v5e, v5p, v6e"),
     (dict(labels=(("Team", "a"),)), "--labels: Team=a"),
+    (dict(labels=(("sweep", "a"),)), "--labels: sweep=a would take the place"),
   ],
 )
 def test_orders_that_cannot_be(fields, words):
@@ -214,6 +221,12 @@ def test_hours_of_a_plan(tmp_path):
   path.write_text("[]")
   with pytest.raises(ValueError, match="is no plan; write it with"):
     cost.planned_hours(str(path), two, points)
+  for key in PLAN:
+    path.write_text(json.dumps({k: v for k, v in PLAN.items() if k != key}))
+    with pytest.raises(ValueError, match=f"is no plan, it has no '{key}'"):
+      cost.planned_hours(str(path), two, points)
+  with pytest.raises(ValueError, match="--plan=/nope can't be read .*write it"):
+    cost.planned_hours("/nope", two, points)
 
 
 def test_code_that_others_cannot_fetch(tmp_path):
@@ -258,10 +271,56 @@ def test_code_that_others_cannot_fetch(tmp_path):
     revision.check_file("other", commit, here)
   with pytest.raises(ValueError, match="path in the repository"):
     revision.check_file(str(here / "file"), commit, here)
-  assert revision.repository(here) == str(there)
+  with pytest.raises(ValueError, match=f"origin is {there}: .*--repository="):
+    revision.repository(here)
   for url in (
     "git@host.com:me/code.git",
     "https://me:secret@host.com/me/code.git",
   ):
     git("remote", "set-url", "origin", url)
     assert revision.repository(here) == "https://host.com/me/code.git"
+
+
+@pytest.mark.parametrize(
+  "url",
+  ["https://h.com/me/code", "ssh://me@h.com:22/code", "git@h.com:me/code"],
+)
+def test_addresses_that_others_can_fetch_from(url):
+  revision.check_address(url, "--repository")
+
+
+@pytest.mark.parametrize(
+  "url", ["/work/code", "../code", "file:///code", "C:/x"]
+)
+def test_addresses_that_others_cannot_fetch_from(url):
+  with pytest.raises(ValueError, match=f"--repository is {url}: rented"):
+    revision.check_address(url, "--repository")
+
+
+# In a process of its own, since the flags of programs are of one namespace.
+BAD_FLAGS = """
+from absl import flags
+from scripts.sweep import rented
+flags.FLAGS(["sweep"])
+for name in ("hours_per_point", "price_per_chip_hour", "watch_every_s"):
+  flags.FLAGS[name].parse("0.5")
+  flags.FLAGS.validate_all_flags()
+  for value in ("-1", "0", "nan", "inf"):
+    try:
+      setattr(flags.FLAGS, name, float(value))
+    except flags.IllegalFlagValueError as error:
+      assert f"--{name}=" in str(error) and "must be above 0" in str(error)
+    else:
+      raise AssertionError(f"--{name}={value} passes")
+"""
+
+
+def test_hours_and_prices_are_positive():
+  done = subprocess.run(
+    [sys.executable, "-c", BAD_FLAGS],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr

@@ -159,6 +159,11 @@ def test_command_shows_the_cost_and_waits_for_yes(server, bucket, cloud):
     return done.returncode, done.stdout, done.stderr
 
   code_flags = "--repository=https://host/code", "--commit=" + "0" * 40
+  both = "--plan=/nope", "--dry_run"
+  code, out, err = sweep("launch", *both, *code_flags)
+  assert code == 2 and not out and "--plan=/nope can't be read" in err
+  code, out, err = sweep("launch", "--hours_per_point=2", *both, *code_flags)
+  assert code == 2 and not out and "drop one" in err
   code, out, err = sweep("launch", "--hours_per_point=2", *code_flags)
   assert code == 0, err
   assert "6 points on v5e:2x2: 4 chips each, 24 together" in out
@@ -175,7 +180,12 @@ def test_command_shows_the_cost_and_waits_for_yes(server, bucket, cloud):
   )
   (name,) = cloud.resources
   assert f"Created by this launch: {name.rpartition('/')[2]}." in message
-  code, out, err = sweep("delete")
+  for flags in ((), ("--yes", "--dry_run")):
+    code, out, err = sweep("delete", *flags)
+    assert code == 0, err
+    assert f"lr=0.0003,seed=0: {name.rpartition('/')[2]}, " in out
+    assert "nothing was deleted" in out and name in cloud.resources
+  code, out, err = sweep("delete", "--yes")
   assert code == 0, err
   assert out == "lr=0.0003,seed=0: deleted; its folder stays\n"
   assert not cloud.resources

@@ -92,10 +92,7 @@ def check(order: Order) -> None:
       f"--topology={order.topology.text}: Cloud TPU VMs that this launches are "
       f"{', '.join(RUNTIMES)}"
     )
-  if not re.fullmatch(r"gs://[a-z0-9][-_.a-z0-9]+/.+", order.root):
-    raise ValueError(
-      f"--root={order.root} must be gs://BUCKET/FOLDER: workers share it"
-    )
+  _check_root(order.root)
   if order.provisioning not in PROVISIONING:
     raise ValueError(
       f"--provisioning={order.provisioning}; the options are "
@@ -106,17 +103,39 @@ def check(order: Order) -> None:
       f"--reservation={order.reservation} needs --provisioning=reserved"
     )
   if not re.fullmatch(r"[a-z][-a-z0-9]{0,39}", order.sweep):
+    source = f"--name={order.sweep}"
+    if order.sweep == order.root.rpartition("/")[2]:
+      source = f"--root={order.root} names the sweep {order.sweep}"
     raise ValueError(
-      f"--name={order.sweep}: names of Cloud TPU resources are up to 40 of "
-      'a-z, 0-9 and "-", and begin with a letter'
+      f"{source}: names of Cloud TPU resources are up to 40 of a-z, 0-9 and "
+      '"-", and begin with a letter; give such a --name'
     )
   for key, value in order.labels:
+    if key == "sweep":
+      raise ValueError(
+        f"--labels: sweep={value} would take the place of our own label, "
+        f"sweep={order.sweep}; call it otherwise"
+      )
     if not re.fullmatch(r"[a-z][-_a-z0-9]{0,62}", key) or not re.fullmatch(
       r"[-_a-z0-9]{0,63}", value
     ):
       raise ValueError(
         f'--labels: {key}={value} must be of a-z, 0-9, "-" and "_"'
       )
+
+
+def _check_root(root: str) -> None:
+  parts = re.fullmatch(r"gs://([^/]+)/(.+)", root)
+  if not parts:
+    raise ValueError(
+      f"--root={root} must be gs://BUCKET/FOLDER: workers share it"
+    )
+  if not re.fullmatch(r"[a-z0-9][-_.a-z0-9]+[a-z0-9]", parts[1]):
+    raise ValueError(
+      f"--root={root}: there is no bucket {parts[1]}; names of buckets are of "
+      'lower-case letters, digits, "-", "_" and ".", three at least, and begin '
+      "and end with a letter or digit"
+    )
 
 
 def metadata(order: Order, point: points_lib.Point) -> dict[str, str]:

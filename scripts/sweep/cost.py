@@ -7,6 +7,7 @@ import pathlib
 import jax
 
 from experiments import chips
+from scripts.sweep import points as points_lib
 from simple_diffusion import programs as programs_lib
 from simple_diffusion import sharding
 
@@ -79,14 +80,8 @@ def planned_hours(path: str, topology: chips.Topology, points) -> list[float]:
     ValueError: if the plan is of another topology or network, of another
       batch, mesh or rematerialisation, or says no hours.
   """
-  try:
-    plan = json.loads(pathlib.Path(path).read_text())
-    planned_on = plan["topology"]
-  except (ValueError, KeyError, TypeError) as error:
-    raise ValueError(
-      f"--plan={path} is no plan; write it with python -m experiments.plan "
-      "--json"
-    ) from error
+  plan = _read_plan(path)
+  planned_on = plan["topology"]
   if planned_on != topology.text:
     raise ValueError(
       f"--plan={path} is of topology {planned_on}, not of "
@@ -98,15 +93,38 @@ def planned_hours(path: str, topology: chips.Topology, points) -> list[float]:
   for number, point in enumerate(points, 1):
     found = _differences(plan, point.config, topology, known)
     if found:
-      errors.append(
-        f"--plan={path} is not of point {number} of {len(points)} "
-        f"({point.name}): {'; '.join(found)}. Plan its config, or give "
-        "--hours_per_point"
-      )
+      errors.append((number, point.name, "; ".join(found)))
   if errors:
-    raise ValueError("\n".join(errors))
+    raise ValueError(
+      "\n".join(
+        f"--plan={path} is not of {who}: {found}. Plan its config, or give "
+        "--hours_per_point"
+        for who, found in points_lib.grouped(errors, len(points))
+      )
+    )
   hours_per_step = plan["cost"]["hours"] / plan["cost"]["num_steps"]
   return [hours_per_step * point.total_steps for point in points]
+
+
+def _read_plan(path: str) -> dict:
+  remedy = "write it with python -m experiments.plan --json > FILE"
+  try:
+    plan = json.loads(pathlib.Path(path).read_text())
+    _ = plan["topology"], plan["train_step"]["num_parameters"]
+    _ = dict(plan["overrides"])
+    if plan["cost"]:
+      _ = plan["cost"]["hours"] / plan["cost"]["num_steps"]
+  except OSError as error:
+    raise ValueError(
+      f"--plan={path} can't be read ({error.strerror}); {remedy}"
+    ) from error
+  except KeyError as error:
+    raise ValueError(
+      f"--plan={path} is no plan, it has no {error}; {remedy}"
+    ) from error
+  except (ValueError, TypeError, ZeroDivisionError) as error:
+    raise ValueError(f"--plan={path} is no plan; {remedy}") from error
+  return plan
 
 
 def _differences(plan, config, topology, known) -> list[str]:

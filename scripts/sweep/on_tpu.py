@@ -24,14 +24,16 @@ def act(action: str, points, root: str) -> int:
   order = _order(root, with_code=spends)
   cloud_tpu.check(order)
   if spends:
+    points_lib.check_data(points, cloud_tpu.MOUNT)
     points_lib.check_devices(
       points, order.topology.num_devices, order.topology.text
     )
   if spends and FLAGS.dry_run:
+    text = _cost(order, points)  # Before requests, since it may be refused.
     for point in points:
       print(cloud_tpu.as_json(cloud_tpu.request(order, point)))
       print(f"{cloud_tpu.gcloud_line(order, point)}\n")
-    print(_cost(order, points))
+    print(f"of all points, done or not:\n{text}")
     return 0
   if spends:
     left = [p for p in points if states.state(root, p) != states.DONE]
@@ -50,10 +52,7 @@ def _act(action, order, points) -> int:
   elif action == "status":
     print(watch_lib.status_table(pool))
   elif action == "delete":
-    existing = pool.existing()
-    for point in [p for p in points if p.name in existing]:
-      pool.delete(point)
-      print(f"{point.name}: deleted; its folder stays")
+    _delete(pool)
   else:
     pool.check_zone()
     watch = watch_lib.Watch(
@@ -66,7 +65,27 @@ def _act(action, order, points) -> int:
   return 0
 
 
+def _delete(pool) -> None:
+  existing = pool.existing()
+  is_meant = FLAGS.yes and not FLAGS.dry_run
+  for point in [p for p in pool.points if p.name in existing]:
+    if is_meant:
+      pool.delete(point)
+      print(f"{point.name}: deleted; its folder stays")
+    else:
+      state = existing[point.name].state.state.name.lower()
+      print(f"{point.name}: {pool.order.resource_id(point)}, {state}")
+  if existing and not is_meant:
+    how = "without --dry_run and with --yes" if FLAGS.dry_run else "with --yes"
+    print(f"nothing was deleted; the same command {how} deletes these")
+
+
 def _cost(order, points) -> str:
+  if FLAGS.plan and FLAGS.hours_per_point is not None:
+    raise ValueError(
+      f"--plan={FLAGS.plan} and --hours_per_point={FLAGS.hours_per_point:g} "
+      "both say the hours; drop one"
+    )
   hours = None
   if FLAGS.hours_per_point is not None:
     hours = [FLAGS.hours_per_point] * len(points)

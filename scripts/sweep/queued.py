@@ -142,7 +142,7 @@ class Pool:
     for number, point in enumerate(self.points, 1):
       resource = existing.get(point.name)
       if states.state(self.order.root, point) == states.DONE:
-        left = "; its TPU is still there: tpu watch or delete"
+        left = "; its TPU is still there: tpu watch or delete --yes"
         print(f"{point.name}: done before{left if resource else ''}", file=out)
         continue
       if resource and resource.state.state not in GONE:
@@ -160,7 +160,7 @@ class Pool:
         raise ApiError(
           f"point {number} of {len(self.points)} ({point.name}): {error}. "
           f"Created by this launch: {before}. The same command again goes on; "
-          "tpu delete deletes them"
+          "tpu delete --yes deletes them"
         ) from error
       print(f"{point.name}: queued", file=out, flush=True)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Flags of what is rented, and the action that exports SkyPilot tasks."""
 
+import math
 import pathlib
 import shlex
 
@@ -31,10 +32,10 @@ _INSTALL = flags.DEFINE_string("install", "", "For pip; .[tpu] or .[cuda].")
 flags.DEFINE_float("price_per_chip_hour", None, "Else list price.")
 flags.DEFINE_float("hours_per_point", None, "For the cost.")
 flags.DEFINE_string("plan", "", "JSON of experiments.plan: the hours.")
-flags.DEFINE_bool("yes", False, "Spend what was shown.")
+flags.DEFINE_bool("yes", False, "Do what was shown: spend, or delete.")
 flags.DEFINE_bool("dry_run", False, "Print requests, send none.")
 flags.DEFINE_float("watch_every_s", 60.0, "Between two looks.")
-flags.DEFINE_integer("max_recreations", 50, "Of a point.")
+flags.DEFINE_integer("max_recreations", 50, "Of a point.", 0)
 flags.DEFINE_float(
   "hung_after_minutes", 45.0, "Until watch deletes a TPU that says nothing.", 1
 )
@@ -42,6 +43,13 @@ flags.DEFINE_string("endpoint", "", "Another server of the API.")
 _ACCELERATORS = flags.DEFINE_string("accelerators", "", "SkyPilot's: H100:8.")
 _INFRA = flags.DEFINE_string("infra", "", "SkyPilot's: cloud/region/zone.")
 OUT = flags.DEFINE_string("out", "", "Folder for what is written.")
+# A bound of absl's would allow 0, and a NaN passes it.
+for _flag in ("price_per_chip_hour", "hours_per_point", "watch_every_s"):
+  flags.register_validator(
+    _flag,
+    lambda value: value is None or 0 < value < math.inf,
+    "must be above 0 and finite",
+  )
 
 TPU_ACTIONS = ("launch", "status", "watch", "delete")
 
@@ -53,6 +61,7 @@ def on_skypilot(points, root: str) -> int:
   points_lib.check_devices(
     points, skypilot.num_devices(_ACCELERATORS.value), _ACCELERATORS.value
   )
+  points_lib.check_data(points, skypilot.MOUNT)
   is_tpu = _ACCELERATORS.value.startswith("tpu-")
   written = skypilot.export(
     points,
@@ -81,7 +90,10 @@ def _config_file() -> str:
 
 
 def repository() -> str:
-  return _REPOSITORY.value or revision.repository()
+  if not _REPOSITORY.value:
+    return revision.repository()
+  revision.check_address(_REPOSITORY.value, "--repository")
+  return _REPOSITORY.value
 
 
 def commit() -> str:

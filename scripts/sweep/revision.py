@@ -80,10 +80,26 @@ def repository(root: pathlib.Path = ROOT) -> str:
   """Where machines without our keys fetch from: origin, by https.
 
   Raises:
-    ValueError: if there is no remote called origin.
+    ValueError: if there is no remote called origin, or it is no address.
   """
   url = _git(root, "remote", "get-url", "origin")
   if ssh := re.fullmatch(r"(?:ssh://)?git@([^:/]+)[:/](.+)", url):
     return f"https://{ssh[1]}/{ssh[2]}"
   # A password in it would be there for all to read in the machines' metadata.
-  return re.sub(r"^(https?://)[^/@]+@", r"\1", url)
+  url = re.sub(r"^(https?://)[^/@]+@", r"\1", url)
+  check_address(url, "the remote origin")
+  return url
+
+
+def check_address(url: str, source: str) -> None:
+  """Raises ValueError if machines elsewhere cannot fetch from a URL.
+
+  Args:
+    url: of a repository.
+    source: what says so, such as "--repository".
+  """
+  if not re.match(r"(https|ssh)://[^/]+/.|git@[^/:]+:.", url):
+    raise ValueError(
+      f"{source} is {url}: rented machines cannot fetch from there. Give "
+      "--repository=https://HOST/PATH (or ssh://..., git@HOST:PATH)"
+    )

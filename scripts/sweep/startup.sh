@@ -38,7 +38,7 @@ retry() { # A network that is not up yet, a registry that is busy.
 give_back() {
   gcloud compute tpus queued-resources delete "$resource" --zone="$zone" \
     --project="$project" --force --quiet --async \
-    || echo "could not delete $resource: do it with python -m scripts.sweep tpu delete"
+    || echo "could not delete $resource: do it with python -m scripts.sweep tpu delete --yes"
 }
 
 # First what it takes to give the TPU back.
