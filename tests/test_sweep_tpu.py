@@ -159,6 +159,10 @@ def test_command_shows_the_cost_and_waits_for_yes(server, bucket, cloud):
     return done.returncode, done.stdout, done.stderr
 
   code_flags = "--repository=https://host/code", "--commit=" + "0" * 40
+  folder = "--config.data.name=folder", "--dry_run"
+  code, out, err = sweep("launch", *folder, *code_flags)
+  assert code == 2 and not out
+  assert "error: all 6 points: folder needs a data_dir" in err
   both = "--plan=/nope", "--dry_run"
   code, out, err = sweep("launch", *both, *code_flags)
   assert code == 2 and not out and "--plan=/nope can't be read" in err
