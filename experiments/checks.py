@@ -25,25 +25,43 @@ _AT_LEAST_1 = (
   "data.num_threads",
   "eval.batch_size",
 )
+# From the first, below the second.
+_WITHIN = {
+  "train.ema_decay": (0, 1),
+  "train.label_dropout": (0, 1),
+  "optim.warmup_steps": (0, math.inf),
+  "optim.b1": (0, 1),
+  "optim.b2": (0, 1),
+  "optim.eps": (0, math.inf),
+  "optim.weight_decay": (0, math.inf),
+}
+_POSITIVE = ("optim.lr", "optim.max_grad_norm")
+
+
+def _value(config, key: str):
+  section, _, name = key.partition(".")
+  return config[section][name]
 
 
 def check_values(config) -> None:
   """Raises ValueError if a value is out of range, whatever the others are."""
   for key in _AT_LEAST_1:
-    section, _, name = key.partition(".")
-    if config[section][name] < 1:
-      raise ValueError(f"{key}={config[section][name]} must be at least 1")
+    if _value(config, key) < 1:
+      raise ValueError(f"{key}={_value(config, key)} must be at least 1")
+  for key, (low, high) in _WITHIN.items():
+    if not low <= _value(config, key) < high:
+      raise ValueError(
+        f"{key}={_value(config, key)} must be at least {low} and below {high}"
+      )
+  for key in _POSITIVE:
+    if not 0 < _value(config, key) < math.inf:
+      raise ValueError(
+        f"{key}={_value(config, key)} must be above 0 and finite"
+      )
   if not 0 <= config.train.seed < 2**32:  # JAX's keys, without 64 bits
     raise ValueError(
       f"train.seed={config.train.seed} must be within 0..2**32-1"
     )
-  if not 0 <= config.train.ema_decay < 1:
-    raise ValueError(
-      f"train.ema_decay={config.train.ema_decay} must be at least 0 and below "
-      "1; 0 is no average, 0.9999 the paper's"
-    )
-  if not 0 < config.optim.lr < math.inf:
-    raise ValueError(f"optim.lr={config.optim.lr} must be above 0 and finite")
   try:
     images.check_crop(config.data.crop)
   except ValueError as error:

@@ -32,17 +32,17 @@ _TOPOLOGY = flags.DEFINE_string(
   "topology", None, "TPU and shape of the slice, such as v5e:16x16."
 )
 _PRICE = flags.DEFINE_float(
-  "price_per_chip_hour", None, "USD; default: the list price of chips.json."
+  "price_per_chip_hour", None, "USD; default: the list price of chips.json.", 0
 )
 _STEPS = flags.DEFINE_integer(
-  "num_steps", None, "Of the run; default: config.train.total_steps."
+  "num_steps", None, "Of the run; default: config.train.total_steps.", 1
 )
 _EFFORT = flags.DEFINE_float(
   "effort",
   planner.FAST_EFFORT,
   "Of the compiler: -1 is fastest, 0 what a training run compiles with.",
 )
-_JOBS = flags.DEFINE_integer("jobs", 2, "Compilations at once.")
+_JOBS = flags.DEFINE_integer("jobs", 2, "Compilations at once.", 1)
 _SEARCH = flags.DEFINE_bool(
   "search", True, "Find what would make the step fit, if it does not."
 )

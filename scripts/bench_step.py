@@ -3,9 +3,10 @@
 
   # 2 M parameters: a CPU
   python -m scripts.bench_step --config=configs/digits.py
-  # 0.3 B at 256 px: one GPU of 80 GB
+  # 0.3 B at 256 px: one GPU, 88 GiB of its memory
   python -m scripts.bench_step --config=configs/images.py:256 \
-    --config.model.base_channels=128 --config.model.num_transformer_blocks=20
+    --config.model.base_channels=128 --config.model.num_transformer_blocks=20 \
+    --config.train.batch_size=128
   # 2.0 B, the paper's U-ViT, at 256 px: one GPU of 141 GB
   export XLA_FLAGS=--xla_gpu_autotune_level=1  # Compiles in less time.
   export XLA_PYTHON_CLIENT_MEM_FRACTION=.92  # Of the GPU's memory; or 0.75.

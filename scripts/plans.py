@@ -53,7 +53,7 @@ CODE = (
   "experiments/planning",
 )
 
-_JOBS = flags.DEFINE_integer("jobs", 2, "Compilations at once.")
+_JOBS = flags.DEFINE_integer("jobs", 2, "Compilations at once.", 1)
 _ONLY = flags.DEFINE_string(
   "only", "", "Rows whose 'config topology' contains this, such as 'uvit v4'."
 )

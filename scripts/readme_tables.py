@@ -78,6 +78,18 @@ def benchmark() -> str:
   )
 
 
+def _changes(command: list[str]) -> str:
+  """What a command has another than the config, but for mesh and batch."""
+  prefix = "--config."
+  columns = ("--config.mesh.", "--config.train.batch_size=")
+  found = [
+    arg.removeprefix(prefix)
+    for arg in command
+    if arg.startswith(prefix) and not arg.startswith(columns)
+  ]
+  return "".join(f" `{change}`" for change in found)
+
+
 def bench_step() -> str:
   """Speed of the training step by config and device, and variants of it."""
   newest_of = {}
@@ -94,7 +106,8 @@ def bench_step() -> str:
     mfu = "no peak known" if r["mfu"] is None else f"{r['mfu']:.1%}"
     rows.append(
       (
-        f"`{config}`, {r['parameters'] / 1e6:,.1f} M parameters",
+        f"`{config}`{_changes(e['command'])}, "
+        f"{r['parameters'] / 1e6:,.1f} M parameters",
         f"{len(e['devices'])} x {device}",
         f"{r['batch_size']}",
         f"{r['steps_per_second']:.3g}",

@@ -13,6 +13,8 @@ import ml_collections
 import pytest
 
 from configs import arguments
+from configs import digits
+from experiments import checks
 from simple_diffusion import build
 from simple_diffusion import sampler
 
@@ -240,6 +242,26 @@ def test_unknown_model_option(key, options):
   model[key] = "other"
   with pytest.raises(ValueError, match=f"model.{key}='other'.*{options}"):
     build.make_network(model)
+
+
+@pytest.mark.parametrize(
+  "key, value, message",
+  [
+    ("optim.warmup_steps", -4, "must be at least 0 and below inf"),
+    ("optim.b2", 2.0, "must be at least 0 and below 1"),
+    ("optim.b1", -0.1, "must be at least 0 and below 1"),
+    ("train.label_dropout", 1.0, "must be at least 0 and below 1"),
+    ("train.ema_decay", float("nan"), "must be at least 0 and below 1"),
+    ("optim.max_grad_norm", 0.0, "must be above 0 and finite"),
+    ("train.num_samples", 0, "must be at least 1"),
+  ],
+)
+def test_values_out_of_range(key, value, message):
+  config = digits.get_config()
+  checks.check_values(config)
+  config.update_from_flattened_dict({key: value})
+  with pytest.raises(ValueError, match=f"{key}={value} {message}"):
+    checks.check_values(config)
 
 
 def test_guidance_needs_classes():

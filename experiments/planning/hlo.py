@@ -8,7 +8,8 @@ A program is a set of computations, lists of instructions:
     ROOT %e = ...
   }
 
-Here is what the text says; what it means for a chip is in `compiled`.
+Here is what the text says; what it means for a chip is in
+`collectives` and `costs`.
 """
 
 from collections.abc import Iterator
@@ -214,8 +215,8 @@ def root(computation: Computation) -> Instruction:
 def trip_count(program: Program, loop: Instruction) -> int | None:
   """How often a while loop's body runs, or None if the text doesn't say.
 
-  Known from XLA's own note, or, of a loop that counts from a constant by ones
-  to a constant, as those of jax.lax.scan and fori_loop do, from its condition.
+  Known from XLA's own note, or, of a loop that counts from 0 by ones to a
+  constant, as those of jax.lax.scan do, from its condition.
   """
   known = loop.attribute(r'known_trip_count"?:\{"n":"(\d+)"')
   if known:
