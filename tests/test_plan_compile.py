@@ -126,6 +126,11 @@ def test_cost_and_report(small_plan):
     "at $2.0 a chip-hour",
   ):
     assert words in text
+  assert "The sampler leaves" not in text
+  too_large = small_plan["sample"] | {"fits": False}
+  assert "lower train.num_samples=" in report.text(
+    small_plan | {"sample": too_large}
+  )
 
 
 def large_config():

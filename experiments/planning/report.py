@@ -144,6 +144,17 @@ def _cost(cost) -> list[str]:
   ]
 
 
+def _sampler_remedy(plan) -> list[str]:
+  if plan["sample"]["fits"]:
+    return []
+  return [
+    "",
+    "The sampler leaves less than a tenth of the memory: lower "
+    f"train.num_samples={plan['sample']['num_images']}, or raise "
+    f"mesh.fsdp={plan['overrides']['mesh.fsdp']}.",
+  ]
+
+
 def _remedies(plan) -> list[str]:
   if plan["train_step"]["fits"]:
     return []
@@ -182,6 +193,7 @@ def text(plan: dict) -> str:
   lines += _program(f"Sampling of {num} images", plan, "sample")
   lines += _cost(plan["cost"])
   lines += _remedies(plan)
+  lines += _sampler_remedy(plan)
   lines += [
     "",
     f"Compiled with effort {plan['effort']:g} (a run uses 0): memory within a "
