@@ -2,7 +2,7 @@
 """The rows of the paper's ablations on ImageNet, U-Net: tables 2 to 6.
 
   python -m experiments.train --config=configs/imagenet_ablations.py:5,dwt_1 \
-    --workdir=runs/table5_dwt_1 --config.data.data_dir=gs://bucket/tfds
+    --workdir=runs/table5_dwt_1 --config.data.data_dir=/mnt/bucket/tfds
 
 The argument is the table and its row, such as 2,256,shift32 or 4,8 or
 6,512,multiscale; a wrong one lists them all. A row is configs/imagenet.py with

@@ -75,8 +75,8 @@ def check(workdir: str, config: ml_collections.ConfigDict) -> pathlib.Path:
   """
   if "://" in workdir:
     raise ValueError(
-      f"--workdir={workdir} must be a folder of this machine; data_dir may be "
-      "remote"
+      f"--workdir={workdir} must be a folder of this machine; mount the "
+      "bucket, e.g. with gcsfuse"
     )
   path = pathlib.Path(workdir)
   try:

@@ -17,6 +17,7 @@ import time
 import ml_collections
 import pytest
 
+from experiments import lock
 from scripts.sweep import local
 from scripts.sweep import points as points_lib
 from scripts.sweep import progress
@@ -361,9 +362,18 @@ def test_trains_stops_goes_on_and_tabulates(tmp_path, tmp_path_factory):
   assert not (root / "num_threads=2").exists()
 
   with start("run") as sweep:  # One after another: the second compiles nothing.
+    second = root / "num_threads=2"
+    wait_for(
+      lambda: (second / "checkpoints" / "4").exists() or sweep.poll(),
+      seconds=120,
+    )
+    # Now the training itself is preempted, and the sweep starts it again.
+    owner = lock.owner_of(second)
+    os.kill(owner["pid"], signal.SIGTERM)
     out, err = sweep.communicate(timeout=180)
   assert sweep.returncode == 0, out + err
-  assert "resuming" in (root / "num_threads=1" / "log.txt").read_text()
+  for name in ("num_threads=1", "num_threads=2"):
+    assert "resuming" in (root / name / "log.txt").read_text()
   made = [
     json.loads(line) for line in (root / "sweep.jsonl").read_text().splitlines()
   ]
