@@ -139,36 +139,42 @@ def test_not_allowed(server, cloud):
     tpu_server.pool_of(server, "a").launch(io.StringIO())
 
 
+CODE_FLAGS = "--repository=https://host/code", "--commit=" + "0" * 40
+
+
+def sweep(server, action, *args):
+  """The command line: exit code, stdout and stderr."""
+  command = [sys.executable, "-m", "scripts.sweep", "tpu", action]
+  command += ["--config=configs/digits.py", "--root=gs://buck/sweeps/digits"]
+  command += ["--topology=v5e:2x2", "--project=p", "--zone=z"]
+  command += [f"--endpoint={server[0]}", *args]
+  done = subprocess.run(
+    command,
+    cwd=ROOT,
+    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+    check=False,
+    timeout=120,
+  )
+  return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_command_refuses_before_it_shows_anything(server, bucket, cloud):
+  for flags, message in (
+    (["--config.data.name=folder"], "all 6 points: folder needs a data_dir"),
+    (["--plan=/nope"], "--plan=/nope can't be read"),
+    (["--plan=/nope", "--hours_per_point=2"], "drop one"),
+  ):
+    code, out, err = sweep(server, "launch", "--dry_run", *flags, *CODE_FLAGS)
+    assert code == 2 and not out and message in err
+  assert not cloud.log
+
+
 def test_command_shows_the_cost_and_waits_for_yes(server, bucket, cloud):
   """The command line from end to end: cost, launch, status, delete."""
-
-  def sweep(action, *args):
-    command = [sys.executable, "-m", "scripts.sweep", "tpu", action]
-    command += ["--config=configs/digits.py", "--root=gs://buck/sweeps/digits"]
-    command += ["--topology=v5e:2x2", "--project=p", "--zone=z"]
-    command += [f"--endpoint={server[0]}", *args]
-    done = subprocess.run(
-      command,
-      cwd=ROOT,
-      env=os.environ | {"JAX_PLATFORMS": "cpu"},
-      capture_output=True,
-      text=True,
-      check=False,
-      timeout=120,
-    )
-    return done.returncode, done.stdout, done.stderr
-
-  code_flags = "--repository=https://host/code", "--commit=" + "0" * 40
-  folder = "--config.data.name=folder", "--dry_run"
-  code, out, err = sweep("launch", *folder, *code_flags)
-  assert code == 2 and not out
-  assert "error: all 6 points: folder needs a data_dir" in err
-  both = "--plan=/nope", "--dry_run"
-  code, out, err = sweep("launch", *both, *code_flags)
-  assert code == 2 and not out and "--plan=/nope can't be read" in err
-  code, out, err = sweep("launch", "--hours_per_point=2", *both, *code_flags)
-  assert code == 2 and not out and "drop one" in err
-  code, out, err = sweep("launch", "--hours_per_point=2", *code_flags)
+  code, out, err = sweep(server, "launch", "--hours_per_point=2", *CODE_FLAGS)
   assert code == 0, err
   assert "6 points on v5e:2x2: 4 chips each, 24 together" in out
   assert "48 chip-hours" in out and "nothing was sent" in out
@@ -176,7 +182,7 @@ def test_command_shows_the_cost_and_waits_for_yes(server, bucket, cloud):
   # Quota for one of them only.
   refusal = grpc.StatusCode.RESOURCE_EXHAUSTED, "none left"
   cloud.refuse = lambda _: refusal if cloud.resources else None
-  code, out, err = sweep("launch", "--yes", *code_flags)
+  code, out, err = sweep(server, "launch", "--yes", *CODE_FLAGS)
   assert code == 2 and "lr=0.0003,seed=0: queued" in out
   message = err.strip().splitlines()[-1]
   assert message.startswith(
@@ -184,12 +190,11 @@ def test_command_shows_the_cost_and_waits_for_yes(server, bucket, cloud):
   )
   (name,) = cloud.resources
   assert f"Created by this launch: {name.rpartition('/')[2]}." in message
-  for flags in ((), ("--yes", "--dry_run")):
-    code, out, err = sweep("delete", *flags)
-    assert code == 0, err
-    assert f"lr=0.0003,seed=0: {name.rpartition('/')[2]}, " in out
-    assert "nothing was deleted" in out and name in cloud.resources
-  code, out, err = sweep("delete", "--yes")
+  code, out, err = sweep(server, "delete", "--yes", "--dry_run")
+  assert code == 0, err
+  assert f"lr=0.0003,seed=0: {name.rpartition('/')[2]}, " in out
+  assert "nothing was deleted" in out and name in cloud.resources
+  code, out, err = sweep(server, "delete", "--yes")
   assert code == 0, err
   assert out == "lr=0.0003,seed=0: deleted; its folder stays\n"
   assert not cloud.resources
