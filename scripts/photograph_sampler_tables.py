@@ -117,12 +117,13 @@ def photographs_samplers() -> str:
 
 def photographs_fast() -> str:
   """A sentence: what 32 evaluations lose against 512 ancestral ones."""
-  for step in sorted({r["checkpoint_step"] for r in records()}, reverse=True):
-    unguided = [
-      r["samples"]
-      for r in records()
-      if r["samples"]["guidance_scale"] == 1 and r["checkpoint_step"] == step
-    ]
+  of_training = {}
+  for r in sorted(records(), key=place):
+    if r["samples"]["guidance_scale"] == 1:
+      of_training.setdefault(training(r), []).append(r)
+  for found in of_training.values():  # the longest first
+    step = found[0]["checkpoint_step"]
+    unguided = [r["samples"] for r in found]
     slow = [
       s
       for s in unguided

@@ -141,8 +141,13 @@ def _point(file, base, overrides, defaults) -> Point:
   both = base | overrides
   as_flags(both)  # What no flag can say, before what this flag cannot.
   for key, value in overrides.items():
-    _check_type(file, key, value, defaults[key])
-  config = parse_config(file, both)
+    _check_numbers(key, value, defaults[key])
+  try:
+    config = parse_config(file, both)
+  except ValueError:
+    for key, value in overrides.items():
+      _check_alone(file, key, value, defaults[key])
+    raise
   values = {key: _get(config, key) for key in overrides}
   return Point(
     name=names.point_name(values, defaults),
@@ -152,12 +157,18 @@ def _point(file, base, overrides, defaults) -> Point:
   )
 
 
-def _check_type(file: str, key: str, value, default) -> None:
-  """Raises ValueError if a value is not of the default's type; says which."""
+def _check_numbers(key: str, value, default) -> None:
+  """Raises ValueError for words in place of a tuple's numbers."""
+  if not isinstance(default, tuple):
+    return
+  values = value if isinstance(value, tuple | list) else ()
+  if default and _is_number(default[0]) and not all(map(_is_number, values)):
+    raise ValueError(f"{key}={value} must be numbers, such as {default}")
+
+
+def _check_alone(file: str, key: str, value, default) -> None:
+  """Raises ValueError if this value is what the parser refuses; says why."""
   if isinstance(default, tuple):
-    values = value if isinstance(value, tuple | list) else ()
-    if default and _is_number(default[0]) and not all(map(_is_number, values)):
-      raise ValueError(f"{key}={value} must be numbers, such as {default}")
     return
   expected = _EXPECTED.get(type(default))
   try:
