@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's ablations on a few thousand photographs, and a U-ViT for them.
+"""The paper's ablations on a few thousand photographs, and longer trainings.
 
   python -m experiments.train --config=configs/photographs.py:128,uvit \
     --config.data.data_dir=data/flowers --workdir=runs/flowers128
   python -m scripts.sweep run --config=configs/photographs.py:128,table2 \
     --config.data.data_dir=data/flowers --root=runs/table2_128
 
-The argument is <64|128|256>,<study>. `uvit` is the class-conditional U-ViT;
-table2 .. table6 are the paper's tables, each a `sweep()` over a small U-Net and
-three seeds:
+The argument is <64|128|256>,<study>. `uvit` is the class-conditional U-ViT and
+`unet` the ablations' U-Net trained five times as long, for samplers and
+guidance. table2 .. table6 are the paper's tables, each a `sweep()` over the
+U-Net and three seeds:
 
   table2     noise schedule: cosine, shifted to 128, 64, 32, interpolated
   table3     where dropout starts: nowhere (0), everywhere (64), from 32, 16
@@ -45,13 +46,14 @@ LEVELS = {
   32: dict(channel_multiplier=(2, 4, 8), num_res_blocks=(1, 3, 1)),
 }
 
+LONGER = ("uvit", "unet")
 STUDIES = ("table2", "table3", "table4", "table5", "table6", "weighting")
 SEEDS = (0, 1, 2)
 
 
 def _parse(arg):
   size, study = arguments.split(
-    "photographs", arg, PATCHING, ("uvit", *STUDIES)
+    "photographs", arg, PATCHING, (*LONGER, *STUDIES)
   )
   return int(size), study
 
@@ -101,12 +103,12 @@ def get_config(arg="64,uvit"):
   config.optim.update(lr=4e-4, warmup_steps=200)
   config.train.update(
     batch_size=64,
-    total_steps=1_200 if study != "uvit" else 10_000,
-    ema_decay=0.998 if study != "uvit" else 0.999,
+    total_steps={"uvit": 10_000, "unet": 6_000}.get(study, 1_200),
+    ema_decay=0.999 if study in LONGER else 0.998,
     checkpoint_every_steps=1_000,
     sample_every_steps=2_000,
     # A study's grid has as many as evaluate takes at a time: one compilation.
-    num_samples=250 if study != "uvit" else 50,
+    num_samples=50 if study in LONGER else 250,
   )
   config.sample.update(method="dpmpp_2m_sde", num_steps=32, spacing="logsnr")
   config.eval.update(batch_size=250, num_samples=1_000)
@@ -167,7 +169,7 @@ def _weighting(size):
 def sweep(arg="64,table2"):
   """A study's points, all with the first seed before any with the second."""
   size, study = _parse(arg)
-  if study == "uvit":
+  if study in LONGER:
     return points.over("train.seed", SEEDS)
   found = {
     "table2": _table2,
