@@ -23,10 +23,10 @@ at 16x16. (eps-MSE hardly sees what the network says where noise hides all:
 after 1,200 steps its v-MSE there was up to twice the variance of the images.)
 
 Data: a folder that scripts.prepare_images made, with splits train and test.
-Both networks see maps of 64x64 at most, whatever the image: a run costs the
-same at all sizes, and what differs is the task. Hardware: a GPU (12.8 M
-parameters of the U-Net, 43.6 M of the U-ViT, in bfloat16). Numbers, as far as
-they were run: docs/ablations.md.
+Both networks see maps of 64x64 at most, whatever the image: between sizes the
+task differs, and hardly the cost. Hardware: a GPU (12.8 M parameters of the
+U-Net, 43.6 M of the U-ViT, in bfloat16). Numbers, as far as they were run:
+docs/ablations.md.
 """
 
 from configs import arguments
@@ -45,6 +45,18 @@ LEVELS = {
   64: dict(channel_multiplier=(1, 2, 4, 8), num_res_blocks=(1, 1, 3, 1)),
   32: dict(channel_multiplier=(2, 4, 8), num_res_blocks=(1, 3, 1)),
 }
+
+
+def _levels(size, factor):
+  """The U-Net's, where patching takes factor x factor pixels together."""
+  levels = LEVELS[size // factor]
+  if factor < 4:
+    return levels
+  # A patch has 48 numbers, most of them noise that a prediction of v repeats:
+  # they do not pass through 32 channels.
+  first, *others = levels["channel_multiplier"]
+  return levels | dict(channel_multiplier=(max(2, first), *others))
+
 
 LONGER = ("uvit", "unet")
 STUDIES = ("table2", "table3", "table4", "table5", "table6", "weighting")
@@ -94,7 +106,7 @@ def get_config(arg="64,uvit"):
       attn_resolutions=(8, 16),
       dropout=0.1,
       dropout_from_resolution=16,
-      **LEVELS[64],
+      **_levels(size, size // 64),
       **shared,
     )
   config.schedule.update(ref_at_noise=32.0, ref_at_data=32.0)
@@ -141,7 +153,7 @@ def _table5(size):
   names = {1: ("none",), 2: ("dwt_1", "conv_2"), 4: ("dwt_2", "conv_4")}
   return points.chain(
     *(
-      points.fixed(model=dict(patching=name, **LEVELS[size // k]))
+      points.fixed(model=dict(patching=name, **_levels(size, k)))
       for k in (1, *factors)
       for name in names[k]
     )

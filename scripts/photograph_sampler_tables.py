@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samplers and guidance of one U-ViT on photographs, from results of evaluate.
+"""Samplers and guidance of two networks on photographs, from results.
 
 The paper's table 9, and its choice of 512 ancestral steps, at a small scale.
 """
@@ -21,26 +21,34 @@ SAMPLER = (
 )
 
 
-# What differs between trainings of the U-ViT.
-TUNED = ("model.transformer_dropout", "train.ema_decay")
+# Each network's config, and what differs between its trainings.
+TRAININGS = {
+  "uvit": ("128,uvit", ("model.transformer_dropout", "train.ema_decay")),
+  "unet": ("64,unet", ("model.dropout", "train.ema_decay")),
+}
 
 
-def is_of_uvit(record: dict) -> bool:
-  """Whether a record is of the U-ViT at 128 pixels, by whatever sampler."""
-  config = workdir.as_json(photographs.get_config("128,uvit"))
+def is_of(record: dict, network: str) -> bool:
+  """Whether a record is of the network's config, by whatever sampler."""
+  if "samples" not in record:
+    return False
+  arg, tuned = TRAININGS[network]
+  config = workdir.as_json(photographs.get_config(arg))
   config["sample"] = record["config"]["sample"]
-  apart = photograph_tables.SAME_ROW + TUNED
+  apart = photograph_tables.SAME_ROW + tuned
   return results.is_of(record, config, apart=apart)
 
 
-def records() -> list[dict]:
+def records(network: str) -> list[dict]:
   """The newest of each sampler and step, of the newest one's data and seed."""
-  found = [r for r in photograph_tables.records() if is_of_uvit(r)]
+  found = photograph_tables.same_protocol(
+    [r for r in results.lines("photographs") if is_of(r, network)]
+  )
   newest = {}
   for r in found:
     if run(r) == run(found[-1]):
       sampler = [r["samples"][name] for name in SAMPLER]
-      key = json.dumps([training(r), *sampler])
+      key = json.dumps([training(r, network), *sampler])
       newest.pop(key, None)  # Back at the end.
       newest[key] = r
   return list(newest.values())
@@ -51,12 +59,13 @@ def run(record: dict) -> tuple:
   return photograph_tables.folder(record), record["config"]["train"]["seed"]
 
 
-def training(record: dict) -> str:
+def training(record: dict, network: str) -> str:
   """How long a training was, and with what."""
   config = record["config"]
+  _, (dropout, _) = TRAININGS[network]
   return (
     f"{record['checkpoint_step']:,}, dropout "
-    f"{config['model']['transformer_dropout']:g}, EMA "
+    f"{config['model'][dropout.partition('.')[2]]:g}, EMA "
     f"{config['train']['ema_decay']:g}"
   )
 
@@ -67,17 +76,19 @@ def place(record: dict) -> tuple:
   return (
     -record["checkpoint_step"],
     s["guidance_scale"],
+    s["guidance_interval"] is not None,
     -s["num_network_evaluations"],
+    s["method"],
   )
 
 
-def row(record: dict) -> tuple[str, ...]:
+def row(record: dict, network: str) -> tuple[str, ...]:
   s = record["samples"]
   guidance = f"{s['guidance_scale']:g}"
   if interval := s["guidance_interval"]:
     guidance += f", log-SNR {interval[0]:g} to {interval[1]:g}"
   return (
-    training(record),
+    training(record, network),
     f"{s['num_network_evaluations']}" + " x 2" * (s["guidance_scale"] != 1),
     s["method"],
     s["spacing"],
@@ -86,14 +97,15 @@ def row(record: dict) -> tuple[str, ...]:
       f"{s[side]['kernel']:.3f} ± {s[side]['kernel_standard_error']:.3f}"
       for side in ("held_out", "train")
     ),
-    f"{s['train']['frechet']:.0f}",
+    *(f"{s[side]['frechet']:.0f}" for side in ("held_out", "train")),
     f"{s['train']['precision']:.2f}",
     f"{s['train']['recall']:.3f}",
   )
 
 
-def photographs_samplers() -> str:
-  found = records()
+def samplers(network: str) -> str:
+  """A row for each sampler and guidance of a network's trainings."""
+  found = records(network)
   if not found:
     return "Not yet run."
   header = (
@@ -104,10 +116,11 @@ def photographs_samplers() -> str:
     "guidance",
     *(name for name, *_ in photograph_tables.COLUMNS),
   )
+  rows = [row(r, network) for r in sorted(found, key=place)]
   r = found[-1]
   t = r["config"]["train"]
   return (
-    f"{results.markdown(header, map(row, sorted(found, key=place)))}\n\n"
+    f"{results.markdown(header, rows)}\n\n"
     f"{photograph_tables.folder(r)}, a training step sees {t['batch_size']} "
     "images; the held-out photographs' own kernel distance to training ones is "
     f"{r['samples']['real']['kernel']:.3f}. ± is the jackknife's. Newest row: "
@@ -115,35 +128,63 @@ def photographs_samplers() -> str:
   )
 
 
-def photographs_fast() -> str:
-  """A sentence: what 32 evaluations lose against 512 ancestral ones."""
+def fast(network: str) -> str:
+  """A sentence: what 32 evaluations lose against 512 ancestral ones.
+
+  Of the longest training that has both.
+  """
   of_training = {}
-  for r in sorted(records(), key=place):
+  for r in sorted(records(network), key=place):
     if r["samples"]["guidance_scale"] == 1:
-      of_training.setdefault(training(r), []).append(r)
+      of_training.setdefault(training(r, network), []).append(r)
   for found in of_training.values():  # the longest first
-    step = found[0]["checkpoint_step"]
     unguided = [r["samples"] for r in found]
     slow = [
       s
       for s in unguided
       if s["method"] == "ancestral" and s["num_network_evaluations"] == 512
     ]
-    fast = [s for s in unguided if 30 <= s["num_network_evaluations"] <= 33]
-    if not slow or not fast:
+    few = [s for s in unguided if 30 <= s["num_network_evaluations"] <= 33]
+    if not slow or not few:
       continue
-    kernels = {
-      f"{s['method']} in {s['spacing']}": s["held_out"]["kernel"] for s in fast
-    }
-    best = min(kernels, key=kernels.get)
-    reference = slow[-1]["held_out"]["kernel"]
+    reference = slow[-1]["held_out"]
+    against = sorted(
+      (
+        s["held_out"]["kernel"] / reference["kernel"] - 1,
+        f"{s['method']} in {s['spacing']}",
+      )
+      for s in few
+    )
     return (
-      f"After {step:,} steps of training and with 32 evaluations {best} is at "
-      f"{kernels[best]:.3f} from held-out photographs, "
-      f"{kernels[best] / reference - 1:+.1%} against {reference:.3f} of 512 "
-      f"ancestral steps (tried: {', '.join(kernels)})."
+      f"After {found[0]['checkpoint_step']:,} steps of training, 512 ancestral "
+      f"steps are at a kernel distance of {reference['kernel']:.3f} ± "
+      f"{reference['kernel_standard_error']:.3f} from held-out photographs. "
+      "With about 32 evaluations: "
+      + ", ".join(f"{name} {more:+.1%}" for more, name in against)
+      + "."
     )
   return "Not yet run."
 
 
-MAKERS = (photographs_samplers, photographs_fast)
+def photographs_samplers_uvit() -> str:
+  return samplers("uvit")
+
+
+def photographs_samplers_unet() -> str:
+  return samplers("unet")
+
+
+def photographs_fast_uvit() -> str:
+  return fast("uvit")
+
+
+def photographs_fast_unet() -> str:
+  return fast("unet")
+
+
+MAKERS = (
+  photographs_samplers_uvit,
+  photographs_samplers_unet,
+  photographs_fast_uvit,
+  photographs_fast_unet,
+)

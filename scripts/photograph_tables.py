@@ -15,6 +15,7 @@ SAME_ROW = ("model.num_classes", "train.seed")
 COLUMNS = (
   ("kernel distance, held out", "held_out", "kernel", 3),
   ("to training images", "train", "kernel", 3),
+  ("Frechet, held out", "held_out", "frechet", 0),
   ("Frechet, to training images", "train", "frechet", 0),
   ("precision", "train", "precision", 2),
   ("recall", "train", "recall", 3),
@@ -65,16 +66,44 @@ def mean_and_error(values: list[float], digits: int) -> str:
   return f"{mean:.{digits}f} ± {math.sqrt(variance / n):.{digits}f}"
 
 
+def runs_of(arg: str, overrides: dict, found: list[dict], **changes) -> dict:
+  """The finished runs of a config, one a seed, by data set.
+
+  Args:
+    arg: of configs/photographs.py.
+    overrides: of its values, by dotted keys.
+    found: records.
+    **changes: of the model, besides.
+  """
+  config = workdir.as_json(
+    points_lib.parse_config(f"configs/photographs.py:{arg}", overrides)
+  )
+  config["model"] |= changes
+  by_data = {}
+  for r in found:
+    if finished(r) and results.is_of(r, config, apart=SAME_ROW):
+      by_data.setdefault(folder(r), []).append(r)
+  for data, runs in by_data.items():
+    # The longest trainings, and of a seed the newest.
+    steps = max(r["checkpoint_step"] for r in runs)
+    runs = [r for r in runs if r["checkpoint_step"] == steps]
+    by_seed = {r["config"]["train"]["seed"]: r for r in runs}
+    by_data[data] = list(by_seed.values())
+  return by_data
+
+
 def study_rows(
   size: int, study: str, found: list[dict], **changes
 ) -> list[tuple]:
   """A row for each point of a study that has results, seeds together.
 
+  Of photographs with two such points or more: one alone compares nothing.
+
   Args:
     size: of the images.
     study: of configs/photographs.py.
     found: records.
-    **changes: of the objective, in which the runs differ from the config.
+    **changes: of the model, in which the runs differ from the config.
   """
   arg = f"{size},{study}"
   rows, seen = [], set()
@@ -86,45 +115,31 @@ def study_rows(
     if name in seen:
       continue
     seen.add(name)
-    config = workdir.as_json(
-      points_lib.parse_config(f"configs/photographs.py:{arg}", overrides)
-    )
-    config["objective"] |= changes
-    of_point = [
-      r
-      for r in found
-      if finished(r) and results.is_of(r, config, apart=SAME_ROW)
-    ]
-    for data in sorted({folder(r) for r in of_point}):
-      runs = [r for r in of_point if folder(r) == data]
-      # The longest trainings, and of a seed the newest.
-      steps = max(r["checkpoint_step"] for r in runs)
-      runs = [r for r in runs if r["checkpoint_step"] == steps]
-      runs = list({r["config"]["train"]["seed"]: r for r in runs}.values())
+    by_data = runs_of(arg, overrides, found, **changes)
+    for data, runs in sorted(by_data.items()):
       rows.append(
         (
           data,
           f"{size}",
           name or "the config",
           str(len(runs)),
-          f"{steps:,}",
+          f"{runs[0]['checkpoint_step']:,}",
           *(
             mean_and_error([r["samples"][against][key] for r in runs], digits)
             for _, against, key, digits in COLUMNS
           ),
         )
       )
-  return rows
+  names = [row[0] for row in rows]
+  return [row for row in rows if names.count(row[0]) > 1]
 
 
-def _study(study: str, **changes) -> str:
+def _study(study: str, sizes=tuple(photographs.PATCHING), **changes) -> str:
   found = records()
   if not found:
     return "Not yet run."
   rows = [
-    row
-    for size in photographs.PATCHING
-    for row in study_rows(size, study, found, **changes)
+    row for size in sizes for row in study_rows(size, study, found, **changes)
   ]
   if not rows:
     return "Not yet run."
@@ -158,9 +173,13 @@ def _maker(study):
   return make
 
 
-def photographs_table2_eps() -> str:
-  """Table 2 by eps-MSE, which the paper's main text has."""
-  return _study("table2", loss_space="eps")
+# A first level of 32 channels, as at other sizes.
+NARROW = dict(channel_multiplier=[1, 2, 4, 8])
 
 
-MAKERS = (*map(_maker, photographs.STUDIES), photographs_table2_eps)
+def photographs_table2_narrow() -> str:
+  """Table 2 at 256 pixels by a network too narrow for its patches."""
+  return _study("table2", (256,), **NARROW)
+
+
+MAKERS = (*map(_maker, photographs.STUDIES), photographs_table2_narrow)

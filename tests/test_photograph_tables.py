@@ -89,15 +89,19 @@ def test_sets_of_photographs_have_rows_of_their_own(results):
   results(
     [
       shifted(32.0, 0, kernel=2.0, data="flowers"),
+      shifted(64.0, 0, kernel=3.0, data="flowers"),
       shifted(32.0, 0, kernel=4.0, data="clothing"),
       shifted(32.0, 1, kernel=6.0, data="clothing"),
+      shifted(64.0, 1, kernel=7.0, data="clothing"),
+      shifted(64.0, 1, kernel=8.0, data="birds"),  # alone: nothing to compare
     ]
   )
   rows = photograph_tables.study_rows(
     128, "table2", photograph_tables.records()
   )
-  assert [row[0] for row in rows] == ["clothing", "flowers"]
-  assert [row[5] for row in rows] == ["5.000 ± 1.000", "2.000"]
+  assert [row[0] for row in rows] == ["clothing", "flowers"] * 2
+  kernels = [row[5] for row in rows]
+  assert kernels == ["7.000", "3.000", "5.000 ± 1.000", "2.000"]
 
 
 def test_other_runs_stay_out(results):
@@ -109,21 +113,40 @@ def test_other_runs_stay_out(results):
   stopped["checkpoint_step"] = 500
   fewer = shifted(128.0, 0, kernel=7.0)
   fewer["samples"]["num_samples"] = 100  # The newest line's protocol counts.
-  results([fewer, other, guided, stopped, shifted(32.0, 0, kernel=1.0)])
+  mine = [shifted(64.0, 0, kernel=1.0), shifted(32.0, 0, kernel=1.0)]
+  results([fewer, other, guided, stopped, *mine])
   found = photograph_tables.records()
-  (row,) = photograph_tables.study_rows(128, "table2", found)
-  assert row[2] == "ref_at_noise 32.0, ref_at_data 32.0"
+  rows = photograph_tables.study_rows(128, "table2", found)
+  assert [row[2:4] for row in rows] == [
+    ("ref_at_noise 64.0, ref_at_data 64.0", "1"),
+    ("ref_at_noise 32.0, ref_at_data 32.0", "1"),
+  ]
   by_name = {make.__name__: make for make in photograph_tables.MAKERS}
   table = by_name["photographs_table2"]()
-  assert table.count("\n| ") == 2 and "1,000 samples of seed 0" in table
+  assert table.count("\n| ") == 3 and "1,000 samples of seed 0" in table
   results([])
   assert by_name["photographs_table2"]() == "Not yet run."
 
 
+def test_runs_with_another_model_have_a_table_of_their_own(results):
+  overrides = {"schedule.ref_at_noise": 32.0, "schedule.ref_at_data": 32.0}
+  wide = record("256,table2", overrides, kernel=1.0)
+  narrow = record("256,table2", overrides, kernel=2.0)
+  narrow["config"]["model"] |= photograph_tables.NARROW
+  results([narrow, wide])
+  found = photograph_tables.records()
+  for changes, kernel in (({}, 1.0), (photograph_tables.NARROW, 2.0)):
+    (runs,) = photograph_tables.runs_of(
+      "256,table2", overrides, found, **changes
+    ).values()
+    assert [r["samples"]["train"]["kernel"] for r in runs] == [kernel]
+
+
 def sampled(method, num_steps, kernel, *, step=4_000, seed=0, **changes):
   data = changes.pop("data", "flowers")
+  arg = changes.pop("arg", "128,uvit")
   overrides = {"train.seed": seed}
-  r = record("128,uvit", overrides, kernel=kernel, step=step, data=data)
+  r = record(arg, overrides, kernel=kernel, step=step, data=data)
   r["config"]["train"]["total_steps"] = 20_000
   sampler = {"method": method, "num_steps": num_steps} | changes
   r["config"]["sample"] |= sampler
@@ -152,27 +175,29 @@ def test_samplers_of_one_training_and_another(results):
       sampled("ancestral", 256, 1.9),
     ]
   )
-  table = photograph_sampler_tables.photographs_samplers()
+  table = photograph_sampler_tables.photographs_samplers_uvit()
   rows = [line.split(" | ") for line in table.splitlines()[2:] if "| " in line]
   assert [row[0].lstrip("| ") + " " + " ".join(row[1:6]) for row in rows] == [
     "6,000, dropout 0.1, EMA 0.999 32 dpmpp_2m_sde logsnr 1 3.300 ± 0.010",
     "4,000, dropout 0.1, EMA 0.999 512 ancestral logsnr 1 2.000 ± 0.010",
     "4,000, dropout 0.1, EMA 0.999 256 ancestral logsnr 1 1.900 ± 0.010",
+    "4,000, dropout 0.1, EMA 0.999 32 ddim logsnr 1 2.500 ± 0.010",
     "4,000, dropout 0.1, EMA 0.999 32 dpmpp_2m logsnr 1 2.100 ± 0.010",
     "4,000, dropout 0.1, EMA 0.999 32 dpmpp_2m time 1 2.400 ± 0.010",
-    "4,000, dropout 0.1, EMA 0.999 32 ddim logsnr 1 2.500 ± 0.010",
     "4,000, dropout 0.1, EMA 0.999 32 x 2 dpmpp_2m logsnr 2 1.000 ± 0.010",
     "2,000, dropout 0.1, EMA 0.999 512 ancestral logsnr 1 3.000 ± 0.010",
   ]
   assert "flowers, a training step sees 64 images" in table
-  sentence = photograph_sampler_tables.photographs_fast()
+  sentence = photograph_sampler_tables.photographs_fast_uvit()
   assert "After 4,000 steps" in sentence
-  assert "dpmpp_2m in logsnr is at 2.100" in sentence
-  assert "+5.0% against 2.000" in sentence
+  assert "distance of 2.000 ± 0.010" in sentence
+  assert "dpmpp_2m in logsnr +5.0%, dpmpp_2m in time +20.0%" in sentence
+  # The other network's records are no others' business.
+  assert photograph_sampler_tables.photographs_samplers_unet() == "Not yet run."
 
 
 def test_no_samplers(results):
   results([sampled("dpmpp_2m", 32, 3.0)])
-  assert photograph_sampler_tables.photographs_fast() == "Not yet run."
+  assert photograph_sampler_tables.photographs_fast_uvit() == "Not yet run."
   results([])
-  assert photograph_sampler_tables.photographs_samplers() == "Not yet run."
+  assert photograph_sampler_tables.photographs_samplers_uvit() == "Not yet run."

@@ -28,6 +28,7 @@ from scripts.figures import loss_studies
 from scripts.figures import measured
 from scripts.figures import networks
 from scripts.figures import noisy_photograph
+from scripts.figures import photograph_schedules
 from scripts.figures import samples
 from scripts.figures import toy_exact
 from scripts.figures import toy_tasks
@@ -42,7 +43,10 @@ DRAW = {
   "wavelet": wavelet.draw,
   "unet": functools.partial(networks.draw, "512,unet", "U-Net"),
   "uvit": functools.partial(networks.draw, "512,uvit", "U-ViT"),
-  "flowers": samples.draw,
+  "flowers": functools.partial(samples.draw, samples.FLOWERS),
+  "clothing": functools.partial(samples.draw, samples.CLOTHING),
+  "clothing_schedules": functools.partial(samples.draw, samples.SCHEDULES, 640),
+  "photograph_schedules": photograph_schedules.draw,
   "exact_3_points": toy_exact.draw_3_points,
   "exact_5_points": toy_exact.draw_5_points,
   "tailr_mixture": toy_tokens.draw_tailr,

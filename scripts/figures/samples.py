@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samples of the U-ViT on flowers: over training, by sampler, with guidance.
+"""Samples of networks trained on photographs, a row for each way of sampling.
 
 Cut out of grids that experiments.train and experiments.evaluate drew, which lie
-in experiments/results/samples: ten images a row, two of each class, of the same
-noise in every row.
+in experiments/results/samples, some of them as their upper row alone. Within a
+figure of one network all rows begin with the same classes, and those of one
+sampler with the same noise.
 """
 
 import numpy as np
@@ -12,40 +13,64 @@ import PIL.Image
 from scripts import results
 from scripts.figures import canvas
 
-FOLDER = results.FOLDER / "samples" / "flowers128"
+FOLDER = results.FOLDER / "samples"
 
-SIDE, NUM_IMAGES = 128, 10
 LEFT, GAP = 170, 6  # of the page's pixels
 
-ROWS = (
-  ("step_2000", "step 2,000, (2M), 32"),
-  ("step_4000", "step 4,000, (2M), 32"),
-  ("dpmpp_2m_16", "DPM-Solver++(2M), 16"),
-  ("dpmpp_2m_32", "DPM-Solver++(2M), 32"),
-  ("ancestral_512", "ancestral, 512"),
-  ("guidance_2", "(2M), 32, guidance 2"),
+# A file without its ending, a label, the side of its images and how often each
+# pixel of theirs is repeated, so that all can be seen.
+FLOWERS = (
+  ("flowers128/step_2000", "step 2,000, (2M), 32", 128, 1),
+  ("flowers128/step_4000", "step 4,000, (2M), 32", 128, 1),
+  ("flowers128/dpmpp_2m_16", "DPM-Solver++(2M), 16", 128, 1),
+  ("flowers128/dpmpp_2m_32", "DPM-Solver++(2M), 32", 128, 1),
+  ("flowers128/ancestral_512", "ancestral, 512", 128, 1),
+  ("flowers128/guidance_2", "(2M), 32, guidance 2", 128, 1),
+)
+
+CLOTHING = (
+  ("clothing64/dpmpp_2m_sde_32", "SDE-(2M), 32", 64, 2),
+  ("clothing64/ancestral_512", "ancestral, 512", 64, 2),
+  ("clothing64/ancestral_32", "ancestral, 32", 64, 2),
+  ("clothing64/dpmpp_2m_32", "DPM-Solver++(2M), 32", 64, 2),
+  ("clothing64/ddim_32", "DDIM, 32", 64, 2),
+  ("clothing64/guidance_2", "SDE-(2M), guidance 2", 64, 2),
+  ("clothing64/guidance_4", "SDE-(2M), guidance 4", 64, 2),
+)
+
+SCHEDULES = (
+  ("clothing_schedules/64_cosine", "64, cosine", 64, 2),
+  ("clothing_schedules/64_shifted", "64, shifted to 32", 64, 2),
+  ("clothing_schedules/128_cosine", "128, cosine", 128, 1),
+  ("clothing_schedules/128_shifted", "128, shifted to 32", 128, 1),
+  ("clothing_schedules/256_cosine", "256, cosine", 256, 1),
+  ("clothing_schedules/256_shifted", "256, shifted to 32", 256, 1),
 )
 
 
-def cut(grid: np.ndarray) -> list[np.ndarray]:
+def cut(grid: np.ndarray, side: int, num_images: int) -> list[np.ndarray]:
   """The first images of a grid of `experiments.grids`, which go along rows."""
-  pitch = SIDE + 1
+  pitch = side + 1
   num_columns = (grid.shape[1] - 1) // pitch
-  places = (divmod(i, num_columns) for i in range(NUM_IMAGES))
+  places = (divmod(i, num_columns) for i in range(num_images))
   return [
     grid[i * pitch + 1 : (i + 1) * pitch, j * pitch + 1 : (j + 1) * pitch]
     for i, j in places
   ]
 
 
-def draw():
-  step = SIDE // canvas.SCALE
-  figure = canvas.blank(len(ROWS) * (step + GAP) + GAP)
-  for i, (name, label) in enumerate(ROWS):
-    top = GAP + i * (step + GAP)
+def draw(rows, width=canvas.WIDTH):
+  """A figure of rows, each of as many images as fit into the width."""
+  steps = [side * zoom // canvas.SCALE for *_, side, zoom in rows]
+  figure = canvas.blank(sum(steps) + GAP * (len(rows) + 1), width)
+  top = GAP
+  for (name, label, side, zoom), step in zip(rows, steps, strict=True):
     canvas.write(figure, LEFT - 10, top + step / 2, label, ha="right")
     with PIL.Image.open(FOLDER / f"{name}.jpg") as image:
       pixels = np.asarray(image.convert("RGB"))
-    for j, cell in enumerate(cut(pixels)):
+    num_images = (width - LEFT) // (step + 1)
+    for j, cell in enumerate(cut(pixels, side, num_images)):
+      cell = cell.repeat(zoom, axis=0).repeat(zoom, axis=1)
       canvas.place(figure, LEFT + j * (step + 1), top, cell)
+    top += step + GAP
   return figure
