@@ -12,7 +12,7 @@ from scripts import results
 
 
 def _rows_of(table: int) -> str:
-  """Rows of ours: the paper's numbers, the command, the cost if known."""
+  """Rows of ours: the paper's numbers, the command, the cost."""
   rows = paper_rows.of_table(table)
   columns = {
     "size": [str(row.size) for row in rows],
@@ -20,11 +20,11 @@ def _rows_of(table: int) -> str:
     "paper: FID train / eval": [row.fid for row in rows],
     "IS": [row.inception_score for row in rows],
     "train with": [f"`{paper_rows.train_command(row)}`" for row in rows],
-    "paper: hardware, hours": [paper_costs.cost(row) for row in rows],
+    "hardware, hours": [paper_costs.cost(row) for row in rows],
     "ours": [paper_results.fid(row) for row in rows],
   }
   # A column that says the same of all rows is for the text.
-  for name in ("size", "IS", "paper: hardware, hours"):
+  for name in ("size", "IS"):
     if len(set(columns[name])) == 1:
       del columns[name]
   return results.markdown(
@@ -77,7 +77,7 @@ def paper_table_7() -> str:
     "paper: FID train / eval",
     "IS",
     "train with",
-    "paper: hardware, hours",
+    "hardware, hours",
     "ours",
   )
   return results.markdown(header, rows)

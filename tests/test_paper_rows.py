@@ -11,6 +11,8 @@ from experiments import chips
 from experiments import workdir as workdir_lib
 from scripts import paper_costs
 from scripts import paper_rows
+from simple_diffusion import build
+from simple_diffusion import sizes
 
 OURS = [row for row in paper_rows.ROWS if row.config]
 
@@ -171,12 +173,46 @@ def test_unknown_row():
     imagenet_ablations.get_config("5,dwt")
 
 
-# appendix B: 500 k steps at 1.5 a second, 2 M at 1.15; else not known.
-def test_hours_where_they_are_known():
+# appendix B: 500 k steps at 1.5 a second, 2 M at 1.15; others by FLOPs.
+def test_hours():
   costs = {(row.size, row.config): paper_costs.cost(row) for row in OURS}
   assert costs[512, "configs/imagenet.py:512,uvit"] == "128 TPUv4, 93 h"
   assert costs[256, "configs/imagenet.py:256,unet"] == "64 TPUv2, 483 h"
-  assert costs[512, "configs/imagenet.py:512,unet"] == "-"
+  # 483 * 3.36 / 2.50
+  assert costs[512, "configs/imagenet.py:512,unet"] == "64 TPUv2, about 649 h"
+  # 483 * 1.33 / 2.50 * 1.5 M / 2 M
+  fewer = costs[128, "configs/imagenet_ablations.py:4,2"]
+  assert fewer == "64 TPUv2, about 193 h"
+  assert "-" not in costs.values()
+
+
+def test_hours_by_flops_are_of_one_batch_size():
+  for row in OURS:
+    config = paper_rows.load(row)
+    if config.model.name == "unet":
+      assert config.train.batch_size == 512
+
+
+def _flops_differ(config) -> str:
+  """What FLOPs of a U-Net depend on, and nothing else."""
+  model = config.model.to_dict() | {"dropout_from_resolution": None}
+  return str((config.data.image_size, model))
+
+
+UNETS = {
+  _flops_differ(paper_rows.load(row)): row
+  for row in reversed(OURS)
+  if paper_rows.load(row).model.name == "unet"
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", UNETS.values(), ids=lambda row: row.config)
+def test_flops_of_unets(row):
+  config = paper_rows.load(row)
+  network = build.make_network(config.model)
+  flops = sizes.train_flops(network, build.image_shape(config))
+  assert round(flops / 1e12, 2) == paper_costs.train_tflop(row)
 
 
 def test_slices_have_as_many_chips_as_the_paper():
