@@ -21,21 +21,24 @@ SAMPLER = (
 )
 
 
-# Each network's config, and what differs between its trainings.
+# Each network's config, and where its dropout is.
 TRAININGS = {
-  "uvit": ("128,uvit", ("model.transformer_dropout", "train.ema_decay")),
-  "unet": ("64,unet", ("model.dropout", "train.ema_decay")),
+  "uvit": ("128,uvit", "model.transformer_dropout"),
+  "unet": ("64,unet", "model.dropout"),
 }
+
+# What differs between its trainings, besides.
+TUNED = ("objective.loss_space", "objective.weighting", "train.ema_decay")
 
 
 def is_of(record: dict, network: str) -> bool:
   """Whether a record is of the network's config, by whatever sampler."""
   if "samples" not in record:
     return False
-  arg, tuned = TRAININGS[network]
+  arg, dropout = TRAININGS[network]
   config = workdir.as_json(photographs.get_config(arg))
   config["sample"] = record["config"]["sample"]
-  apart = photograph_tables.SAME_ROW + tuned
+  apart = (*photograph_tables.SAME_ROW, *TUNED, dropout)
   return results.is_of(record, config, apart=apart)
 
 
@@ -62,9 +65,13 @@ def run(record: dict) -> tuple:
 def training(record: dict, network: str) -> str:
   """How long a training was, and with what."""
   config = record["config"]
-  _, (dropout, _) = TRAININGS[network]
+  objective = config["objective"]
+  loss = f"{objective['loss_space']}-MSE"
+  if objective["weighting"] != "constant":
+    loss = objective["weighting"]
+  _, dropout = TRAININGS[network]
   return (
-    f"{record['checkpoint_step']:,}, dropout "
+    f"{record['checkpoint_step']:,}, {loss}, dropout "
     f"{config['model'][dropout.partition('.')[2]]:g}, EMA "
     f"{config['train']['ema_decay']:g}"
   )
