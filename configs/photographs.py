@@ -2,9 +2,9 @@
 """The paper's ablations on a few thousand photographs, and longer trainings.
 
   python -m experiments.train --config=configs/photographs.py:128,uvit \
-    --config.data.data_dir=data/flowers --workdir=runs/flowers128
+    --config.data.data_dir=data/flowers --workdir=runs/flowers128_uvit
   python -m scripts.sweep run --config=configs/photographs.py:128,table2 \
-    --config.data.data_dir=data/flowers --root=runs/table2_128
+    --config.data.data_dir=data/clothing --root=runs/table2_128
 
 The argument is <64|128|256>,<study>. `uvit` is the class-conditional U-ViT and
 `unet` the ablations' U-Net trained five times as long, for samplers and
@@ -17,10 +17,12 @@ U-Net and three seeds:
   table5     patching: none, 5/3 wavelet, strided convolution
   table6     multiscale loss, without and with
   weighting  v-MSE, eps-MSE, sigmoid (arXiv 2410.19324)
+  width      a first level of 32 or 64 channels, small enough for a CPU
 
 Each has the U-Net's own point: a shift to 32, v-MSE, three blocks with dropout
 at 16x16. (eps-MSE hardly sees what the network says where noise hides all:
-after 1,200 steps its v-MSE there was up to twice the variance of the images.)
+after 1,200 steps its v-MSE there was up to three times the variance of the
+images.)
 
 Data: a folder that scripts.prepare_images made, with splits train and test.
 Both networks see maps of 64x64 at most, whatever the image: between sizes the
@@ -62,7 +64,10 @@ LONGER = ("uvit", "unet")
 # Of the sigmoid weighting; the source's is 0 at 128, -1 at 256 and -3 at 512.
 BIAS = {64: 0.0, 128: 0.0, 256: -1.0}
 
-STUDIES = ("table2", "table3", "table4", "table5", "table6", "weighting")
+STUDIES = (
+  *("table2", "table3", "table4", "table5", "table6"),
+  *("weighting", "width"),
+)
 SEEDS = (0, 1, 2)
 
 
@@ -116,6 +121,14 @@ def get_config(arg="64,uvit"):
       **_levels(size, size // 64),
       **shared,
     )
+  if study == "width":
+    # Patches of 4 x 4 at any size, and two levels.
+    config.model.update(
+      patching="dwt_2",
+      channel_multiplier=(2, 4),
+      num_res_blocks=(1, 1),
+      dtype="float32",
+    )
   config.schedule.update(ref_at_noise=32.0, ref_at_data=32.0)
   # At 1e-3 with eps-MSE a run of table2 ended with a gradient that is not
   # finite (not recorded).
@@ -155,7 +168,10 @@ def _table4(size):
 
 
 def _table5(size):
-  """Patchings that leave maps of 32x32 or more."""
+  """Patchings that leave maps of 32x32 or more.
+
+  Those of 4 x 4 pixels have a first level twice as wide: see `_levels`.
+  """
   factors = [k for k in (2, 4) if size // k >= 32]
   names = {1: ("none",), 2: ("dwt_1", "conv_2"), 4: ("dwt_2", "conv_4")}
   return points.chain(
@@ -183,6 +199,11 @@ def _weighting(size):
   )
 
 
+def _width(size):
+  del size
+  return points.over("model.channel_multiplier", [(1, 4), (2, 4)])
+
+
 def sweep(arg="64,table2"):
   """A study's points, all with the first seed before any with the second."""
   size, study = _parse(arg)
@@ -195,5 +216,6 @@ def sweep(arg="64,table2"):
     "table5": _table5,
     "table6": _table6,
     "weighting": _weighting,
+    "width": _width,
   }[study](size)
   return points.product(points.over("train.seed", SEEDS), found)

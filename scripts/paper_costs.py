@@ -29,40 +29,51 @@ SPEEDS = {
 }
 
 
-# TFLOP of the U-Net's training on an image (`sizes.train_flops`, which a test
-# compares), by size, and of the rows that differ from their size's.
+# TFLOP of the U-Net's training on an image by size (`sizes.train_flops`; a test
+# compares); table 4's of 12 + 13 blocks, table 5's of two wavelet levels.
 TFLOP = {128: 2.23, 256: 2.50, 512: 3.36, 1024: 3.42}
-TFLOP_OF_ROW = {
-  "configs/imagenet_ablations.py:4,2": 1.33,
-  "configs/imagenet_ablations.py:4,4": 1.51,
-  "configs/imagenet_ablations.py:4,8": 1.87,
-  "configs/imagenet_ablations.py:5,none": 4.46,
-  "configs/imagenet_ablations.py:5,dwt_1": 3.41,
-  "configs/imagenet_ablations.py:5,conv_2": 3.40,
-  "configs/imagenet_ablations.py:5,conv_4": 3.35,
+
+# The paper's relative speeds, by table and row.
+RELATIVE_SPEED = {
+  4: {"2": 1.14, "4": 1.00, "8": 0.76, "12": 0.62},
+  5: {
+    "none": 1.00,
+    "dwt_1": 1.39,
+    "dwt_2": 1.46,
+    "conv_2": 1.37,
+    "conv_4": 1.46,
+  },
 }
+COUNTED = {4: "12", 5: "dwt_2"}  # The rows that TFLOP is of.
 
 
-def train_tflop(row: paper_rows.Row) -> float:
-  """TFLOP of training the row's U-Net on an image."""
-  return TFLOP_OF_ROW.get(row.config, TFLOP[row.size])
+def slower(row: paper_rows.Row) -> float:
+  """How much slower than the timed U-Net of 256 pixels the row's is.
+
+  By FLOPs between sizes, by the paper's relative speeds within a table.
+  """
+  ratio = TFLOP[row.size] / TFLOP[256]
+  if row.table in COUNTED:
+    speeds = RELATIVE_SPEED[row.table]
+    name = row.config.partition(",")[2]
+    ratio *= speeds[COUNTED[row.table]] / speeds[name]
+  return ratio
 
 
 def cost(row: paper_rows.Row) -> str:
-  """The paper's hardware and hours for the row.
+  """The paper's hardware and hours for the row; "about" where it has neither.
 
-  "about" where appendix B has no speed: as many FLOPs a second as the U-Net
-  that it has one of.
+  Those are on the hardware of the U-Net that it has a speed of.
   """
   if row.config is None:
     return "-"
   config = paper_rows.load(row)
   network = config.model.name
-  speed = SPEEDS.get((row.size, network))
-  about = "" if speed else "about "
+  speed, about = SPEEDS.get((row.size, network)), ""
   if speed is None:
-    speed = SPEEDS[256, network]
-    slower = train_tflop(row) / TFLOP[256]
-    speed = speed._replace(steps_per_second=speed.steps_per_second / slower)
+    speed, about = SPEEDS[256, network], "about "
+    speed = speed._replace(
+      steps_per_second=speed.steps_per_second / slower(row)
+    )
   hours = config.train.total_steps / speed.steps_per_second / 3600
-  return f"{speed.hardware}, {about}{hours:.0f} h"
+  return f"{about}{speed.hardware}, {hours:.0f} h"

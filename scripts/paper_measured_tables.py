@@ -4,6 +4,7 @@
 From experiments/results/paper_*.jsonl; the paper's numbers stand beside ours.
 """
 
+from scripts import paper_costs
 from scripts import paper_rows
 from scripts import results
 
@@ -50,19 +51,6 @@ def paper_table_1() -> str:
   )
 
 
-# Relative speeds of arXiv 2301.11093, by table and row of `paper_speed`.
-PAPER_SPEED = {
-  4: {"2": 1.14, "4": 1.00, "8": 0.76, "12": 0.62},
-  5: {
-    "none": 1.00,
-    "dwt_1": 1.39,
-    "dwt_2": 1.46,
-    "conv_2": 1.37,
-    "conv_4": 1.46,
-  },
-}
-
-
 def _speed(table: int) -> str:
   record = results.newest("paper_speed", table=table)
   if record is None:
@@ -78,7 +66,7 @@ def _speed(table: int) -> str:
     rows.append(
       (
         names[key],
-        f"{PAPER_SPEED[table][key]:.0%}",
+        f"{paper_costs.RELATIVE_SPEED[table][key]:.0%}",
         f"{baseline / flops:.0%}",
         f"{measured['relative_speed']:.0%}",
         f"{flops / 1e12:.2f}",

@@ -21,24 +21,29 @@ SAMPLER = (
 )
 
 
-# Each network's config, and where its dropout is.
+# Each network's config, and what differs between its trainings.
 TRAININGS = {
-  "uvit": ("128,uvit", "model.transformer_dropout"),
-  "unet": ("64,unet", "model.dropout"),
+  "uvit": (
+    "128,uvit",
+    (
+      "objective.loss_space",
+      "objective.weighting",
+      "model.transformer_dropout",
+      "train.ema_decay",
+    ),
+  ),
+  "unet": ("64,unet", ()),
 }
-
-# What differs between its trainings, besides.
-TUNED = ("objective.loss_space", "objective.weighting", "train.ema_decay")
 
 
 def is_of(record: dict, network: str) -> bool:
   """Whether a record is of the network's config, by whatever sampler."""
   if "samples" not in record:
     return False
-  arg, dropout = TRAININGS[network]
+  arg, tuned = TRAININGS[network]
   config = workdir.as_json(photographs.get_config(arg))
   config["sample"] = record["config"]["sample"]
-  apart = (*photograph_tables.SAME_ROW, *TUNED, dropout)
+  apart = (*photograph_tables.SAME_ROW, *tuned)
   return results.is_of(record, config, apart=apart)
 
 
@@ -51,7 +56,7 @@ def records(network: str) -> list[dict]:
   for r in found:
     if run(r) == run(found[-1]):
       sampler = [r["samples"][name] for name in SAMPLER]
-      key = json.dumps([training(r, network), *sampler])
+      key = json.dumps([training(r), *sampler])
       newest.pop(key, None)  # Back at the end.
       newest[key] = r
   return list(newest.values())
@@ -62,17 +67,16 @@ def run(record: dict) -> tuple:
   return photograph_tables.folder(record), record["config"]["train"]["seed"]
 
 
-def training(record: dict, network: str) -> str:
+def training(record: dict) -> str:
   """How long a training was, and with what."""
   config = record["config"]
-  objective = config["objective"]
+  objective, model = config["objective"], config["model"]
   loss = f"{objective['loss_space']}-MSE"
   if objective["weighting"] != "constant":
     loss = objective["weighting"]
-  _, dropout = TRAININGS[network]
+  dropout = model.get("transformer_dropout", model.get("dropout"))
   return (
-    f"{record['checkpoint_step']:,}, {loss}, dropout "
-    f"{config['model'][dropout.partition('.')[2]]:g}, EMA "
+    f"{record['checkpoint_step']:,}, {loss}, dropout {dropout:g}, EMA "
     f"{config['train']['ema_decay']:g}"
   )
 
@@ -89,13 +93,13 @@ def place(record: dict) -> tuple:
   )
 
 
-def row(record: dict, network: str) -> tuple[str, ...]:
+def row(record: dict) -> tuple[str, ...]:
   s = record["samples"]
   guidance = f"{s['guidance_scale']:g}"
   if interval := s["guidance_interval"]:
     guidance += f", log-SNR {interval[0]:g} to {interval[1]:g}"
   return (
-    training(record, network),
+    training(record),
     f"{s['num_network_evaluations']}" + " x 2" * (s["guidance_scale"] != 1),
     s["method"],
     s["spacing"],
@@ -123,7 +127,7 @@ def samplers(network: str) -> str:
     "guidance",
     *(name for name, *_ in photograph_tables.COLUMNS),
   )
-  rows = [row(r, network) for r in sorted(found, key=place)]
+  rows = [row(r) for r in sorted(found, key=place)]
   r = found[-1]
   t = r["config"]["train"]
   return (
@@ -143,7 +147,7 @@ def fast(network: str) -> str:
   of_training = {}
   for r in sorted(records(network), key=place):
     if r["samples"]["guidance_scale"] == 1:
-      of_training.setdefault(training(r, network), []).append(r)
+      of_training.setdefault(training(r), []).append(r)
   for found in of_training.values():  # the longest first
     unguided = [r["samples"] for r in found]
     slow = [
@@ -163,8 +167,8 @@ def fast(network: str) -> str:
       for s in few
     )
     return (
-      f"After {found[0]['checkpoint_step']:,} steps of training, 512 ancestral "
-      f"steps are at a kernel distance of {reference['kernel']:.3f} ± "
+      f"512 ancestral steps (steps of training: {training(found[0])}) are at a "
+      f"kernel distance of {reference['kernel']:.3f} ± "
       f"{reference['kernel_standard_error']:.3f} from held-out photographs. "
       "With about 32 evaluations: "
       + ", ".join(f"{name} {more:+.1%}" for more, name in against)

@@ -4,6 +4,8 @@
 import math
 import pathlib
 
+import numpy as np
+
 from configs import photographs
 from experiments import workdir
 from scripts import results
@@ -56,14 +58,19 @@ def folder(record: dict) -> str:
   return pathlib.PurePath(record["config"]["data"]["data_dir"]).name
 
 
-def mean_and_error(values: list[float], digits: int) -> str:
-  """Mean and standard error over seeds; of one seed the value alone."""
+def mean_and_error(values) -> tuple:
+  """Mean and standard error over the first axis, seeds; of one seed NaN."""
+  values = np.array(values)
   n = len(values)
-  mean = sum(values) / n
-  if n == 1:
+  error = values.std(axis=0, ddof=1) / math.sqrt(n) if n > 1 else math.nan
+  return values.mean(axis=0), error
+
+
+def _cell(values: list[float], digits: int) -> str:
+  mean, error = mean_and_error(values)
+  if math.isnan(error):
     return f"{mean:.{digits}f}"
-  variance = sum((v - mean) ** 2 for v in values) / (n - 1)
-  return f"{mean:.{digits}f} ± {math.sqrt(variance / n):.{digits}f}"
+  return f"{mean:.{digits}f} ± {error:.{digits}f}"
 
 
 def runs_of(arg: str, overrides: dict, found: list[dict], **changes) -> dict:
@@ -125,7 +132,7 @@ def study_rows(
           str(len(runs)),
           f"{runs[0]['checkpoint_step']:,}",
           *(
-            mean_and_error([r["samples"][against][key] for r in runs], digits)
+            _cell([r["samples"][against][key] for r in runs], digits)
             for _, against, key, digits in COLUMNS
           ),
         )
@@ -152,6 +159,26 @@ def _study(study: str, sizes=tuple(photographs.PATCHING), **changes) -> str:
     *(name for name, *_ in COLUMNS),
   )
   return f"{results.markdown(header, rows)}\n\n{caption(found[-1])}"
+
+
+def photographs_width() -> str:
+  """v-MSE of held-out photographs by log-SNR, by the first level's width."""
+  found = [r for r in results.lines("photographs") if "held_out_loss" in r]
+  rows, header = [], None
+  for point in photographs.sweep("64,width"):
+    overrides = {k: v for k, v in point.items() if k != "train.seed"}
+    for runs in runs_of("64,width", overrides, found).values():
+      bins = [b["logsnr"] for b in runs[0]["held_out_loss"]]
+      header = [f"{low:g} to {high:g}" for low, high in bins]
+      first, *_ = overrides["model.channel_multiplier"]
+      base = runs[0]["config"]["model"]["base_channels"]
+      losses = [[b["v_mse"] for b in r["held_out_loss"]] for r in runs]
+      cells = [_cell(of_bin, 3) for of_bin in zip(*losses, strict=True)]
+      rows.append((f"{first * base}", str(len(runs)), *cells))
+  if not rows:
+    return "Not yet run."
+  rows = list(dict.fromkeys(rows))  # A point comes once for each seed.
+  return results.markdown(("channels", "seeds", *header), rows)
 
 
 def caption(record: dict) -> str:
@@ -182,4 +209,8 @@ def photographs_table2_narrow() -> str:
   return _study("table2", (256,), **NARROW)
 
 
-MAKERS = (*map(_maker, photographs.STUDIES), photographs_table2_narrow)
+MAKERS = (
+  *(_maker(study) for study in photographs.STUDIES if study != "width"),
+  photographs_table2_narrow,
+  photographs_width,
+)

@@ -173,17 +173,26 @@ def test_unknown_row():
     imagenet_ablations.get_config("5,dwt")
 
 
-# appendix B: 500 k steps at 1.5 a second, 2 M at 1.15; others by FLOPs.
-def test_hours():
-  costs = {(row.size, row.config): paper_costs.cost(row) for row in OURS}
-  assert costs[512, "configs/imagenet.py:512,uvit"] == "128 TPUv4, 93 h"
-  assert costs[256, "configs/imagenet.py:256,unet"] == "64 TPUv2, 483 h"
-  # 483 * 3.36 / 2.50
-  assert costs[512, "configs/imagenet.py:512,unet"] == "64 TPUv2, about 649 h"
-  # 483 * 1.33 / 2.50 * 1.5 M / 2 M
-  fewer = costs[128, "configs/imagenet_ablations.py:4,2"]
-  assert fewer == "64 TPUv2, about 193 h"
-  assert "-" not in costs.values()
+# appendix B: 500 k steps at 1.5 a second, 2 M at 1.15; others by FLOPs, and by
+# the relative speeds of tables 4 and 5.
+@pytest.mark.parametrize(
+  "row,hours",
+  [
+    (find(7, 512, name="simple diffusion, U-ViT"), "128 TPUv4, 93 h"),
+    (find(7, 256, name="simple diffusion, U-Net"), "64 TPUv2, 483 h"),
+    # 483 * 3.36 / 2.50
+    (find(7, 512, name="simple diffusion, U-Net"), "about 64 TPUv2, 649 h"),
+    (find(5, 512, name="DWT, 2 levels"), "about 64 TPUv2, 649 h"),
+    # 649 * 1.46
+    (find(5, 512, name="none"), "about 64 TPUv2, 948 h"),
+    # 483 * 2.23 / 2.50 * 1.5 M / 2 M * 0.62 / 1.14
+    (find(4, 128, name="2 + 3 blocks"), "about 64 TPUv2, 176 h"),
+    (find(7, 512, name="DiT-XL/2"), "-"),
+  ],
+  ids=lambda value: value.name if isinstance(value, tuple) else None,
+)
+def test_hours(row, hours):
+  assert paper_costs.cost(row) == hours
 
 
 def test_hours_by_flops_are_of_one_batch_size():
@@ -193,26 +202,22 @@ def test_hours_by_flops_are_of_one_batch_size():
       assert config.train.batch_size == 512
 
 
-def _flops_differ(config) -> str:
-  """What FLOPs of a U-Net depend on, and nothing else."""
-  model = config.model.to_dict() | {"dropout_from_resolution": None}
-  return str((config.data.image_size, model))
-
-
-UNETS = {
-  _flops_differ(paper_rows.load(row)): row
-  for row in reversed(OURS)
-  if paper_rows.load(row).model.name == "unet"
-}
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("row", UNETS.values(), ids=lambda row: row.config)
+@pytest.mark.parametrize(
+  "row",
+  [
+    find(4, 128, name="12 + 13 blocks"),
+    find(6, 256, name="plain"),
+    find(5, 512, name="DWT, 2 levels"),
+    find(6, 1024, name="plain"),
+  ],
+  ids=lambda row: row.config,
+)
 def test_flops_of_unets(row):
   config = paper_rows.load(row)
   network = build.make_network(config.model)
   flops = sizes.train_flops(network, build.image_shape(config))
-  assert round(flops / 1e12, 2) == paper_costs.train_tflop(row)
+  assert round(flops / 1e12, 2) == paper_costs.TFLOP[row.size]
 
 
 def test_slices_have_as_many_chips_as_the_paper():

@@ -3,12 +3,15 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from experiments import workdir
 from scripts import photograph_sampler_tables
 from scripts import photograph_tables
 from scripts import results as results_lib
+from scripts.figures import photograph_schedules
+from scripts.figures import samples
 from scripts.sweep import points as points_lib
 
 
@@ -171,7 +174,6 @@ def test_samplers_of_one_training_and_another(results):
       sampled("dpmpp_2m", 32, 2.4, spacing="time"),
       sampled("ddim", 32, 2.5),
       sampled("dpmpp_2m", 32, 1.0, guidance_scale=2.0),
-      shifted(32.0, 0, kernel=0.5),  # no U-ViT
       sampled("ancestral", 256, 1.9),
     ]
   )
@@ -192,10 +194,10 @@ def test_samplers_of_one_training_and_another(results):
   ]
   assert "flowers, a training step sees 64 images" in table
   sentence = photograph_sampler_tables.photographs_fast_uvit()
-  assert "After 4,000 steps" in sentence
+  assert f"training: 4,000{training}" in sentence
   assert "distance of 2.000 ± 0.010" in sentence
   assert "dpmpp_2m in logsnr +5.0%, dpmpp_2m in time +20.0%" in sentence
-  # The other network's records are no others' business.
+  # The other network has none.
   assert photograph_sampler_tables.photographs_samplers_unet() == "Not yet run."
 
 
@@ -204,3 +206,62 @@ def test_no_samplers(results):
   assert photograph_sampler_tables.photographs_fast_uvit() == "Not yet run."
   results([])
   assert photograph_sampler_tables.photographs_samplers_uvit() == "Not yet run."
+
+
+def test_samplers_of_the_u_net(results):
+  study = record("64,table6", {}, kernel=0.5)  # a shorter training
+  guided = sampled("ddim", 32, 2.0, arg="64,unet", guidance_scale=2.0)
+  interval = sampled(
+    "ddim",
+    32,
+    1.0,
+    arg="64,unet",
+    guidance_scale=2.0,
+    guidance_interval=[-4.0, 2.0],
+  )
+  results([interval, study, guided, sampled("ddim", 16, 3.0)])
+  table = photograph_sampler_tables.photographs_samplers_unet()
+  rows = [line.split(" | ") for line in table.splitlines()[2:] if "| " in line]
+  assert [[row[0].lstrip("| "), *row[4:6]] for row in rows] == [
+    ["4,000, v-MSE, dropout 0.1, EMA 0.999", "2", "2.000 ± 0.010"],
+    [
+      "4,000, v-MSE, dropout 0.1, EMA 0.999",
+      "2, log-SNR -4 to 2",
+      "1.000 ± 0.010",
+    ],
+  ]
+
+
+def test_schedules_are_compared_with_one_network(results):
+  def runs_of(size, reference, **model):
+    overrides = {
+      "schedule.ref_at_noise": reference,
+      "schedule.ref_at_data": reference,
+    }
+    r = record(f"{size},table2", overrides, kernel=1.0, data="clothing")
+    r["config"]["model"] |= model
+    return r
+
+  narrow = photograph_tables.NARROW
+  mine = [
+    runs_of(64, 64.0),
+    runs_of(64, 32.0),
+    runs_of(128, 32.0),  # alone
+    runs_of(256, 256.0, **narrow),
+    runs_of(256, 32.0, **narrow),
+    runs_of(256, 32.0),  # alone, with the config's network
+  ]
+  results(mine)
+  found = photograph_schedules.panels(photograph_tables.records())
+  assert found == {
+    "64": {"cosine": [mine[0]], "shifted to 32": [mine[1]]},
+    "256, narrow": {"cosine": [mine[3]], "shifted to 32": [mine[4]]},
+  }
+
+
+def test_cells_of_a_grid():
+  grid = np.arange(2 * 5 + 1)[:, None] * np.ones((1, 3 * 5 + 1))
+  assert len(samples.cut(grid, 4, 6)) == 6
+  assert samples.cut(grid, 4, 6)[3][0, 0] == 6  # the second row's first
+  with pytest.raises(ValueError, match="has no 7 images of 4"):
+    samples.cut(grid, 4, 7)

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Table 2 on photographs: what a shift gains at each size, and where."""
 
-import numpy as np
-
 from configs import photographs
 from scripts import photograph_tables
 from scripts.figures import canvas as canvas_lib
@@ -16,33 +14,46 @@ SCHEDULES = {
 }
 
 
-def runs(size: int, reference: float, found: list[dict]) -> list[dict]:
-  """A schedule's runs on the newest one's photographs."""
-  overrides = {
-    "schedule.ref_at_noise": reference,
-    "schedule.ref_at_data": reference,
-  }
-  data = photograph_tables.folder(found[-1])
-  arg = f"{size},table2"
-  by_data = photograph_tables.runs_of(arg, overrides, found)
-  if data not in by_data and size == 256:
-    narrow = photograph_tables.NARROW
-    by_data = photograph_tables.runs_of(arg, overrides, found, **narrow)
-  return by_data.get(data, [])
+def runs(size: int, data: str, found: list[dict], **changes) -> dict:
+  """Each schedule's runs on a set of photographs, if there are of all.
+
+  Args:
+    size: of the images.
+    data: the photographs.
+    found: records.
+    **changes: of the model, in which the runs differ from the config.
+  """
+  by_schedule = {}
+  for name, (reference, _, _) in SCHEDULES.items():
+    overrides = {
+      "schedule.ref_at_noise": reference(size),
+      "schedule.ref_at_data": reference(size),
+    }
+    by_data = photograph_tables.runs_of(
+      f"{size},table2", overrides, found, **changes
+    )
+    by_schedule[name] = by_data.get(data, [])
+  return by_schedule if all(map(len, by_schedule.values())) else {}
 
 
-def mean_and_error(values) -> tuple:
-  """Mean and standard error over the first axis, seeds."""
-  values = np.array(values)
-  error = values.std(axis=0, ddof=1) / np.sqrt(len(values))
-  return values.mean(axis=0), error
+def panels(found: list[dict]) -> dict:
+  """Titles, with the runs of each schedule on the clothes."""
+  by_title = {}
+  for size in photographs.PATCHING:
+    by_title[f"{size}"] = runs(size, "clothing", found)
+  if not by_title["256"]:
+    narrow = runs(256, "clothing", found, **photograph_tables.NARROW)
+    by_title["256, narrow"] = narrow
+  return {title: of for title, of in by_title.items() if of}
 
 
 def draw_by_size(axes, name, by_size, colour, mark):
   """Kernel distance to held-out photographs over the images' size."""
   distances = [
-    mean_and_error([r["samples"]["held_out"]["kernel"] for r in of_size])
-    for of_size in by_size.values()
+    photograph_tables.mean_and_error(
+      [r["samples"]["held_out"]["kernel"] for r in of_size]
+    )
+    for of_size in by_size
   ]
   means, errors = zip(*distances, strict=True)
   axes.errorbar(
@@ -60,7 +71,7 @@ def draw_by_logsnr(axes, of_size, colour, mark):
   """Held-out v-MSE in bins of log-SNR."""
   bins = [b["logsnr"] for b in of_size[0]["held_out_loss"]]
   values = [[b["v_mse"] for b in r["held_out_loss"]] for r in of_size]
-  means, errors = mean_and_error(values)
+  means, errors = photograph_tables.mean_and_error(values)
   axes.errorbar(
     [(low + high) / 2 for low, high in bins],
     means,
@@ -72,17 +83,9 @@ def draw_by_logsnr(axes, of_size, colour, mark):
 
 
 def draw():
-  found = measured.some(photograph_tables.records(), photographs)
+  found = panels(photograph_tables.records())
+  measured.some(found, photographs)
   canvas = canvas_lib.blank(330)
-  sizes = [
-    size
-    for size in photographs.PATCHING
-    if all(
-      len(runs(size, reference(size), found)) > 1
-      for reference, _, _ in SCHEDULES.values()
-    )
-  ]
-  measured.some(sizes, photographs)
   by_size = plots.panel(
     canvas,
     (0.075, 0.19, 0.25, 0.63),
@@ -90,29 +93,27 @@ def draw():
     x="pixels",
     y="kernel distance",
   )
-  by_size.set_xticks(range(len(sizes)), [str(size) for size in sizes])
-  by_size.set_xlim(-0.3, len(sizes) - 0.7)
-  losses = {
-    size: plots.panel(
+  by_size.set_xticks(range(len(found)), [t.split(",")[0] for t in found])
+  by_size.set_xlim(-0.3, len(found) - 0.7)
+  losses = {}
+  for i, title in enumerate(found):
+    losses[title] = axes = plots.panel(
       canvas,
       (0.4 + 0.202 * i, 0.19, 0.18, 0.63),
-      title=f"{size} pixels",
+      title=f"{title} pixels" if title.isdigit() else title,
       x="log-SNR",
       y="" if i else "held-out v-MSE",
     )
-    for i, size in enumerate(sizes)
-  }
-  for i, axes in enumerate(losses.values()):
     axes.set_ylim(0, 1.1)
     axes.set_xlim(-20, 16)
     axes.set_xticks([-15, 0, 15])
     if i:
       axes.tick_params(labelleft=False)
-  for name, (reference, colour, mark) in SCHEDULES.items():
-    of_schedule = {size: runs(size, reference(size), found) for size in sizes}
-    draw_by_size(by_size, name, of_schedule, colour, mark)
-    for size, axes in losses.items():
-      draw_by_logsnr(axes, of_schedule[size], colour, mark)
+  for name, (_, colour, mark) in SCHEDULES.items():
+    of_sizes = [of_schedule[name] for of_schedule in found.values()]
+    draw_by_size(by_size, name, of_sizes, colour, mark)
+    for title, axes in losses.items():
+      draw_by_logsnr(axes, found[title][name], colour, mark)
   plots.shared_legend(
     canvas, loc="upper center", ncols=2, bbox_to_anchor=(0.5, 1.02)
   )

@@ -2,9 +2,8 @@
 """Samples of networks trained on photographs, a row for each way of sampling.
 
 Cut out of grids that experiments.train and experiments.evaluate drew, which lie
-in experiments/results/samples, some of them as their upper row alone. Within a
-figure of one network all rows begin with the same classes, and those of one
-sampler with the same noise.
+in experiments/results/samples, some of them as their upper row alone. All rows
+of a network begin with the same classes and the same noise.
 """
 
 import numpy as np
@@ -52,6 +51,10 @@ def cut(grid: np.ndarray, side: int, num_images: int) -> list[np.ndarray]:
   """The first images of a grid of `experiments.grids`, which go along rows."""
   pitch = side + 1
   num_columns = (grid.shape[1] - 1) // pitch
+  if num_images > num_columns * (grid.shape[0] // pitch):
+    raise ValueError(
+      f"a grid of {grid.shape[:2]} pixels has no {num_images} images of {side}"
+    )
   places = (divmod(i, num_columns) for i in range(num_images))
   return [
     grid[i * pitch + 1 : (i + 1) * pitch, j * pitch + 1 : (j + 1) * pitch]
