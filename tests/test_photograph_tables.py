@@ -10,6 +10,7 @@ from experiments import workdir
 from scripts import photograph_sampler_tables
 from scripts import photograph_tables
 from scripts import results as results_lib
+from scripts.figures import measured
 from scripts.figures import photograph_schedules
 from scripts.figures import samples
 from scripts.sweep import points as points_lib
@@ -257,6 +258,12 @@ def test_schedules_are_compared_with_one_network(results):
     "64": {"cosine": [mine[0]], "shifted to 32": [mine[1]]},
     "256, narrow": {"cosine": [mine[3]], "shifted to 32": [mine[4]]},
   }
+
+
+def test_no_schedules(results):
+  results([])
+  with pytest.raises(measured.NotYetRun, match="photographs.py:128,table2"):
+    photograph_schedules.draw()
 
 
 def test_cells_of_a_grid():

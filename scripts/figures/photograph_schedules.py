@@ -7,6 +7,11 @@ from scripts.figures import canvas as canvas_lib
 from scripts.figures import measured
 from scripts.figures import plots
 
+COMMAND = (
+  "python -m scripts.sweep run --config=configs/photographs.py:128,table2 "
+  "--config.data.data_dir=data/clothing --root=runs/table2_128"
+)
+
 # Of the schedule, as a function of the size: colour, mark.
 SCHEDULES = {
   "cosine": (float, canvas_lib.VERMILION, "o"),
@@ -37,7 +42,7 @@ def runs(size: int, data: str, found: list[dict], **changes) -> dict:
 
 
 def panels(found: list[dict]) -> dict:
-  """Titles, with the runs of each schedule on the clothes."""
+  """Titles, with the runs of each schedule on photographs of clothes."""
   by_title = {}
   for size in photographs.PATCHING:
     by_title[f"{size}"] = runs(size, "clothing", found)
@@ -84,7 +89,8 @@ def draw_by_logsnr(axes, of_size, colour, mark):
 
 def draw():
   found = panels(photograph_tables.records())
-  measured.some(found, photographs)
+  if not found:
+    raise measured.NotYetRun(COMMAND)
   canvas = canvas_lib.blank(330)
   by_size = plots.panel(
     canvas,
