@@ -73,6 +73,22 @@ def _cell(values: list[float], digits: int) -> str:
   return f"{mean:.{digits}f} ± {error:.{digits}f}"
 
 
+def points_of(arg: str) -> list[dict]:
+  """The overrides of a study's points, without their seeds, each once."""
+  points = []
+  for point in photographs.sweep(arg):
+    overrides = {k: v for k, v in point.items() if k != "train.seed"}
+    if overrides not in points:
+      points.append(overrides)
+  return points
+
+
+def v_mse_by_logsnr(runs: list[dict]) -> tuple[list, list]:
+  """Bins of log-SNR, (low, high), and the held-out v-MSE [runs, bins]."""
+  bins = [b["logsnr"] for b in runs[0]["held_out_loss"]]
+  return bins, [[b["v_mse"] for b in r["held_out_loss"]] for r in runs]
+
+
 def runs_of(arg: str, overrides: dict, found: list[dict], **changes) -> dict:
   """The finished runs of a config, one a seed, by data set.
 
@@ -113,15 +129,11 @@ def study_rows(
     **changes: of the model, in which the runs differ from the config.
   """
   arg = f"{size},{study}"
-  rows, seen = [], set()
-  for point in photographs.sweep(arg):
-    overrides = {k: v for k, v in point.items() if k != "train.seed"}
+  rows = []
+  for overrides in points_of(arg):
     name = ", ".join(
       f"{key.partition('.')[2]} {value}" for key, value in overrides.items()
     )
-    if name in seen:
-      continue
-    seen.add(name)
     by_data = runs_of(arg, overrides, found, **changes)
     for data, runs in sorted(by_data.items()):
       rows.append(
@@ -163,21 +175,18 @@ def _study(study: str, sizes=tuple(photographs.PATCHING), **changes) -> str:
 
 def photographs_width() -> str:
   """v-MSE of held-out photographs by log-SNR, by the first level's width."""
-  found = [r for r in results.lines("photographs") if "held_out_loss" in r]
+  found = results.lines("photographs")
   rows, header = [], None
-  for point in photographs.sweep("64,width"):
-    overrides = {k: v for k, v in point.items() if k != "train.seed"}
+  for overrides in points_of("64,width"):
     for runs in runs_of("64,width", overrides, found).values():
-      bins = [b["logsnr"] for b in runs[0]["held_out_loss"]]
+      bins, losses = v_mse_by_logsnr(runs)
       header = [f"{low:g} to {high:g}" for low, high in bins]
       first, *_ = overrides["model.channel_multiplier"]
       base = runs[0]["config"]["model"]["base_channels"]
-      losses = [[b["v_mse"] for b in r["held_out_loss"]] for r in runs]
       cells = [_cell(of_bin, 3) for of_bin in zip(*losses, strict=True)]
       rows.append((f"{first * base}", str(len(runs)), *cells))
   if not rows:
     return "Not yet run."
-  rows = list(dict.fromkeys(rows))  # A point comes once for each seed.
   return results.markdown(("channels", "seeds", *header), rows)
 
 
@@ -210,7 +219,7 @@ def photographs_table2_narrow() -> str:
 
 
 MAKERS = (
-  *(_maker(study) for study in photographs.STUDIES if study != "width"),
+  *map(_maker, photographs.STUDIES),
   photographs_table2_narrow,
   photographs_width,
 )

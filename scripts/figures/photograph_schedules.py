@@ -19,12 +19,11 @@ SCHEDULES = {
 }
 
 
-def runs(size: int, data: str, found: list[dict], **changes) -> dict:
-  """Each schedule's runs on a set of photographs, if there are of all.
+def runs(size: int, found: list[dict], **changes) -> dict:
+  """Each schedule's runs on photographs of clothes, if there are of all.
 
   Args:
     size: of the images.
-    data: the photographs.
     found: records.
     **changes: of the model, in which the runs differ from the config.
   """
@@ -37,17 +36,17 @@ def runs(size: int, data: str, found: list[dict], **changes) -> dict:
     by_data = photograph_tables.runs_of(
       f"{size},table2", overrides, found, **changes
     )
-    by_schedule[name] = by_data.get(data, [])
+    by_schedule[name] = by_data.get("clothing", [])
   return by_schedule if all(map(len, by_schedule.values())) else {}
 
 
 def panels(found: list[dict]) -> dict:
-  """Titles, with the runs of each schedule on photographs of clothes."""
+  """Titles, with the runs of each schedule."""
   by_title = {}
   for size in photographs.PATCHING:
-    by_title[f"{size}"] = runs(size, "clothing", found)
+    by_title[f"{size}"] = runs(size, found)
   if not by_title["256"]:
-    narrow = runs(256, "clothing", found, **photograph_tables.NARROW)
+    narrow = runs(256, found, **photograph_tables.NARROW)
     by_title["256, narrow"] = narrow
   return {title: of for title, of in by_title.items() if of}
 
@@ -74,9 +73,8 @@ def draw_by_size(axes, name, by_size, colour, mark):
 
 def draw_by_logsnr(axes, of_size, colour, mark):
   """Held-out v-MSE in bins of log-SNR."""
-  bins = [b["logsnr"] for b in of_size[0]["held_out_loss"]]
-  values = [[b["v_mse"] for b in r["held_out_loss"]] for r in of_size]
-  means, errors = photograph_tables.mean_and_error(values)
+  bins, losses = photograph_tables.v_mse_by_logsnr(of_size)
+  means, errors = photograph_tables.mean_and_error(losses)
   axes.errorbar(
     [(low + high) / 2 for low, high in bins],
     means,
