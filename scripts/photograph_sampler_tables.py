@@ -5,9 +5,11 @@ The paper's table 9, and its choice of 512 ancestral steps, at a small scale.
 """
 
 import json
+import math
 
 from configs import photographs
 from experiments import workdir
+from scripts import photograph_runs
 from scripts import photograph_tables
 from scripts import results
 
@@ -43,13 +45,16 @@ def is_of(record: dict, network: str) -> bool:
   arg, tuned = TRAININGS[network]
   config = workdir.as_json(photographs.get_config(arg))
   config["sample"] = record["config"]["sample"]
-  apart = (*photograph_tables.SAME_ROW, *tuned)
+  apart = (*photograph_runs.SAME_POINT, *tuned)
   return results.is_of(record, config, apart=apart)
 
 
 def records(network: str) -> list[dict]:
-  """The newest of each sampler and step, of the newest one's data and seed."""
-  found = photograph_tables.same_protocol(
+  """The newest of each sampler and step, of the newest one's data and seed.
+
+  By the protocol that most have.
+  """
+  found = photograph_runs.of_one_protocol(
     [r for r in results.lines("photographs") if is_of(r, network)]
   )
   newest = {}
@@ -64,7 +69,7 @@ def records(network: str) -> list[dict]:
 
 def run(record: dict) -> tuple:
   """Of which photographs and seed a record is."""
-  return photograph_tables.folder(record), record["config"]["train"]["seed"]
+  return photograph_runs.folder(record), record["config"]["train"]["seed"]
 
 
 def training(record: dict) -> str:
@@ -129,14 +134,26 @@ def samplers(network: str) -> str:
   )
   rows = [row(r) for r in sorted(found, key=place)]
   r = found[-1]
-  t = r["config"]["train"]
+  t, real = r["config"]["train"], r["samples"]["real"]
+  caption = photograph_tables.caption(
+    {f"{r['config']['data']['image_size']} pixels": r}
+  )
   return (
     f"{results.markdown(header, rows)}\n\n"
-    f"{photograph_tables.folder(r)}, a training step sees {t['batch_size']} "
-    "images; the held-out photographs' own kernel distance to training ones is "
-    f"{r['samples']['real']['kernel']:.3f}. ± is the jackknife's. Newest row: "
-    f"{photograph_tables.caption(r)}"
+    f"{photograph_runs.folder(r)}, one training of each length with "
+    f"{t['batch_size']} images a step. ± is the jackknife's, over images. The "
+    "held-out photographs' own kernel distance to training ones is "
+    f"{real['kernel']:.3f} ± {real['kernel_standard_error']:.3f}. Newest row: "
+    f"{caption}"
   )
+
+
+def more(mine: dict, reference: dict) -> str:
+  """How much larger a kernel distance is, with its error, in percent."""
+  key, error = "kernel", "kernel_standard_error"
+  ratio = mine[key] / reference[key]
+  relative = math.hypot(*(d[error] / d[key] for d in (mine, reference)))
+  return f"{ratio - 1:+.1%} ± {ratio * relative:.1%}"
 
 
 def fast(network: str) -> str:
@@ -159,19 +176,16 @@ def fast(network: str) -> str:
     if not slow or not few:
       continue
     reference = slow[-1]["held_out"]
-    against = sorted(
-      (
-        s["held_out"]["kernel"] / reference["kernel"] - 1,
-        f"{s['method']} in {s['spacing']}",
-      )
-      for s in few
-    )
+    few.sort(key=lambda s: s["held_out"]["kernel"])
     return (
       f"512 ancestral steps (steps of training: {training(found[0])}) are at a "
       f"kernel distance of {reference['kernel']:.3f} ± "
       f"{reference['kernel_standard_error']:.3f} from held-out photographs. "
       "With about 32 evaluations: "
-      + ", ".join(f"{name} {more:+.1%}" for more, name in against)
+      + ", ".join(
+        f"{s['method']} in {s['spacing']} {more(s['held_out'], reference)}"
+        for s in few
+      )
       + "."
     )
   return "Not yet run."

@@ -17,6 +17,7 @@ from scripts import loss_toy_tables
 from scripts import loss_toy_task_tables
 from scripts import metrics_tables
 from scripts import paper_tables
+from scripts import photograph_loss_tables
 from scripts import photograph_sampler_tables
 from scripts import photograph_tables
 from scripts import plan_tables
@@ -66,7 +67,11 @@ PLACES = (
   ("docs/paper.md", paper_tables.MAKERS),
   (
     "docs/ablations.md",
-    (*photograph_tables.MAKERS, *photograph_sampler_tables.MAKERS),
+    (
+      *photograph_tables.MAKERS,
+      *photograph_loss_tables.MAKERS,
+      *photograph_sampler_tables.MAKERS,
+    ),
   ),
   ("docs/metrics.md", metrics_tables.MAKERS),
   ("docs/likelihood.md", (likelihood_tables.likelihood,)),

@@ -25,7 +25,11 @@ IMAGENET = [f"imagenet:{n},{net}" for n in SIZES for net in ("uvit", "unet")]
 IMAGES = [f"images:{size}" for size in (64, 128, 256, 512)]
 # All of its rows are in test_paper_rows.py.
 ABLATIONS = ["imagenet_ablations:5,dwt_1"]
-PHOTOGRAPHS = ["photographs:128,uvit", "photographs:256,table2"]
+PHOTOGRAPHS = [
+  "photographs:128,uvit",
+  "photographs:256,table2",
+  "photographs:64,table4,small",
+]
 ALL = ["digits", "cifar10", *IMAGES, *IMAGENET, *ABLATIONS, *PHOTOGRAPHS]
 # One of each kind; the rest, up to 12 s of tracing each, is for -m slow.
 FAST = {"digits", "cifar10", "images:64", "imagenet:512,uvit"}
@@ -66,6 +70,12 @@ def test_parts_of_an_argument():
   assert arguments.split("x", "64", (64,)) == ["64"]
   with pytest.raises(ValueError, match="the argument is <64>, such as"):
     arguments.split("x", "64,", (64,))
+
+
+def test_longer_trainings_have_no_small_form():
+  for study in ("uvit", "width"):
+    with pytest.raises(ValueError, match=f"{study},small: small is for table2"):
+      load(f"photographs:64,{study},small")
 
 
 def keys(config, section=""):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from experiments import workdir
+from scripts import photograph_loss_tables
+from scripts import photograph_runs
 from scripts import photograph_sampler_tables
 from scripts import photograph_tables
 from scripts import results as results_lib
@@ -24,14 +26,24 @@ def record(arg, overrides, *, kernel, step=2_000, data="flowers"):
   }
   config = points_lib.parse_config(f"configs/photographs.py:{arg}", overrides)
   config.model.num_classes = 5  # Training has it from the folder.
-  distances = dict(kernel=kernel, frechet=100.0, precision=0.5, recall=0.25)
+  distances = dict(
+    kernel=kernel,
+    frechet=100.0,
+    precision=0.5,
+    recall=0.25,
+    num_images=100,
+    reference_hash="1" * 16,
+  )
   return {
     "config": workdir.as_json(config),
     "checkpoint_step": step,
+    "ema_decay": config.train.ema_decay,
     "held_out_split": "test",
     "samples": {
       "num_samples": 1_000,
+      "num_network_evaluations": config.sample.num_steps,
       "seed": 0,
+      **config.sample.to_dict(),
       "features": {
         "name": "mobilenet_v2",
         "weights_hash": "0" * 16,
@@ -69,6 +81,14 @@ def results(tmp_path, monkeypatch):
   return write
 
 
+def rows_of_table_2():
+  found = photograph_runs.with_samples()
+  return [
+    photograph_tables.row(128, *point)
+    for point in photograph_runs.study("128,table2", found)
+  ]
+
+
 def test_seeds_of_a_row_come_together(results):
   results(
     [
@@ -80,11 +100,9 @@ def test_seeds_of_a_row_come_together(results):
       {"held_out_loss": []},  # without samples
     ]
   )
-  (first, second) = photograph_tables.study_rows(
-    128, "table2", photograph_tables.records()
-  )
+  (first, second) = rows_of_table_2()
   # Mean 3, and sqrt(((2 - 3)^2 + (4 - 3)^2) / 1 / 2) = 1.
-  assert first[2] == "ref_at_noise 128.0, ref_at_data 128.0"
+  assert first[2] == "cosine"
   assert first[3:6] == ("2", "2,000", "3.000 ± 1.000")
   assert second[3:6] == ("1", "2,000", "1.500")
 
@@ -100,9 +118,7 @@ def test_sets_of_photographs_have_rows_of_their_own(results):
       shifted(64.0, 1, kernel=8.0, data="birds"),  # alone: nothing to compare
     ]
   )
-  rows = photograph_tables.study_rows(
-    128, "table2", photograph_tables.records()
-  )
+  rows = rows_of_table_2()
   assert [row[0] for row in rows] == ["clothing", "flowers"] * 2
   kernels = [row[5] for row in rows]
   assert kernels == ["7.000", "3.000", "5.000 ± 1.000", "2.000"]
@@ -116,14 +132,12 @@ def test_other_runs_stay_out(results):
   stopped = shifted(128.0, 0, kernel=7.0)
   stopped["checkpoint_step"] = 500
   fewer = shifted(128.0, 0, kernel=7.0)
-  fewer["samples"]["num_samples"] = 100  # The newest line's protocol counts.
+  fewer["samples"]["num_samples"] = 100
   mine = [shifted(64.0, 0, kernel=1.0), shifted(32.0, 0, kernel=1.0)]
-  results([fewer, other, guided, stopped, *mine])
-  found = photograph_tables.records()
-  rows = photograph_tables.study_rows(128, "table2", found)
-  assert [row[2:4] for row in rows] == [
-    ("ref_at_noise 64.0, ref_at_data 64.0", "1"),
-    ("ref_at_noise 32.0, ref_at_data 32.0", "1"),
+  results([other, guided, stopped, *mine, fewer])
+  assert [row[2:4] for row in rows_of_table_2()] == [
+    ("shifted to 64", "1"),
+    ("shifted to 32", "1"),
   ]
   by_name = {make.__name__: make for make in photograph_tables.MAKERS}
   table = by_name["photographs_table2"]()
@@ -132,18 +146,99 @@ def test_other_runs_stay_out(results):
   assert by_name["photographs_table2"]() == "Not yet run."
 
 
+def test_the_protocol_of_most_records_counts():
+  def sampled_as(num_samples, seed):
+    r = shifted(32.0, 0, kernel=1.0)
+    r["samples"] |= {"num_samples": num_samples, "seed": seed}
+    return r
+
+  usual = [sampled_as(1_000, 0), sampled_as(1_000, 0)]
+  fewer, seed = sampled_as(100, 0), sampled_as(1_000, 1)
+  most = photograph_runs.of_one_protocol
+  assert most([usual[0], fewer, usual[1], seed]) == usual
+  # Of as many the newest one's.
+  assert most([fewer, seed]) == [seed]
+  assert most([fewer, seed, fewer, seed, fewer]) == [fewer] * 3
+  assert most([]) == []
+
+
+def test_captions_have_the_references_of_their_sizes(results):
+  def references(record, train, held_out):
+    for side, n, hash_ in (("train", 300, train), ("held_out", 30, held_out)):
+      record["samples"][side] = record["samples"][side] | {
+        "num_images": n,
+        "reference_hash": hash_,
+      }
+    return record
+
+  small = [
+    references(record("64,table6", over, kernel=1.0), "aa", "bb")
+    for over in ({}, {"objective.multiscale_base": 32})
+  ]
+  elsewhere = references(shifted(32.0, 0, kernel=1.0), "cc", "dd")
+  results([*small, elsewhere])
+  by_name = {make.__name__: make for make in photograph_tables.MAKERS}
+  table = by_name["photographs_table6"]()
+  assert "64 pixels: 300 training images (aa), 30 held out (bb)" in table
+  assert "cc" not in table and "EMA 0.998" in table
+
+
 def test_runs_with_another_model_have_a_table_of_their_own(results):
   overrides = {"schedule.ref_at_noise": 32.0, "schedule.ref_at_data": 32.0}
   wide = record("256,table2", overrides, kernel=1.0)
   narrow = record("256,table2", overrides, kernel=2.0)
-  narrow["config"]["model"] |= photograph_tables.NARROW
+  narrow["config"]["model"] |= photograph_runs.NARROW
   results([narrow, wide])
-  found = photograph_tables.records()
-  for changes, kernel in (({}, 1.0), (photograph_tables.NARROW, 2.0)):
-    (runs,) = photograph_tables.runs_of(
+  found = photograph_runs.with_samples()
+  for changes, kernel in (({}, 1.0), (photograph_runs.NARROW, 2.0)):
+    (runs,) = photograph_runs.runs_of(
       "256,table2", overrides, found, **changes
     ).values()
     assert [r["samples"]["train"]["kernel"] for r in runs] == [kernel]
+
+
+def test_points_are_named_by_what_tells_them_apart():
+  names = photograph_runs.names
+  assert names("64,table5") == [
+    f"patching {k}" for k in ("none", "dwt_1", "conv_2")
+  ]
+  assert names("64,table6") == ["the config", "multiscale_base 32"]
+  assert names("128,table2") == [
+    "cosine",
+    "shifted to 64",
+    "shifted to 32",
+    "interpolated, 32 to 128",
+  ]
+
+
+def test_losses_of_a_study(results):
+  def run(blocks, seed, losses, **kwargs):
+    overrides = {"model.num_res_blocks": (1, 1, blocks, 1), "train.seed": seed}
+    r = record("64,table4,small", overrides, kernel=0.0, **kwargs)
+    del r["samples"]
+    bins = zip([(-3, 0), (0, 2.5)], losses, strict=True)
+    r["held_out_loss"] = [{"logsnr": b, "v_mse": v} for b, v in bins]
+    return r
+
+  table = {make.__name__: make for make in photograph_loss_tables.MAKERS}[
+    "photographs_table4_loss"
+  ]
+  one = [
+    run(1, 0, [0.1, 0.2], data="clothing"),
+    run(1, 1, [0.3, 0.2], data="clothing"),
+  ]
+  elsewhere = run(3, 0, [9.0, 9.0], data="flowers")
+  results([*one, elsewhere])
+  assert table() == "Not yet run."  # One point compares nothing.
+  results([*one, elsewhere, run(6, 0, [0.1, 0.4], data="clothing")])
+  header, _, *rows = table().split("\n\n")[0].splitlines()
+  assert header.count("num_res_blocks") == 2 and "(1, 1, 6, 1)" in header
+  # sqrt(((0.1 - 0.2)^2 + (0.3 - 0.2)^2) / 1 / 2) = 0.1
+  assert rows == [
+    "| seeds | 2 | 1 |",
+    "| -3 to 0 | 0.200 ± 0.100 | 0.100 |",
+    "| 0 to 2.5 | 0.200 ± 0.000 | 0.400 |",
+  ]
 
 
 def sampled(method, num_steps, kernel, *, step=4_000, seed=0, **changes):
@@ -156,7 +251,7 @@ def sampled(method, num_steps, kernel, *, step=4_000, seed=0, **changes):
   r["config"]["sample"] |= sampler
   r["samples"] |= r["config"]["sample"]
   r["samples"]["num_network_evaluations"] = num_steps
-  r["samples"]["real"] = {"kernel": 0.0}
+  r["samples"]["real"] = {"kernel": 0.0, "kernel_standard_error": 0.01}
   for side in ("train", "held_out"):
     r["samples"][side] = r["samples"][side] | {"kernel_standard_error": 0.01}
   return r
@@ -193,11 +288,13 @@ def test_samplers_of_one_training_and_another(results):
     "4,000 32 x 2 dpmpp_2m logsnr 2 1.000 ± 0.010",
     "2,000 512 ancestral logsnr 1 3.000 ± 0.010",
   ]
-  assert "flowers, a training step sees 64 images" in table
+  assert "flowers, one training of each length with 64 images" in table
   sentence = photograph_sampler_tables.photographs_fast_uvit()
   assert f"training: 4,000{training}" in sentence
   assert "distance of 2.000 ± 0.010" in sentence
-  assert "dpmpp_2m in logsnr +5.0%, dpmpp_2m in time +20.0%" in sentence
+  # 2.1 / 2 - 1 and its error, 1.05 sqrt((0.01 / 2.1)^2 + (0.01 / 2)^2).
+  assert "dpmpp_2m in logsnr +5.0% ± 0.7%" in sentence
+  assert "dpmpp_2m in time +20.0% ± 0.8%" in sentence
   # The other network has none.
   assert photograph_sampler_tables.photographs_samplers_unet() == "Not yet run."
 
@@ -243,7 +340,7 @@ def test_schedules_are_compared_with_one_network(results):
     r["config"]["model"] |= model
     return r
 
-  narrow = photograph_tables.NARROW
+  narrow = photograph_runs.NARROW
   mine = [
     runs_of(64, 64.0),
     runs_of(64, 32.0),
@@ -253,7 +350,7 @@ def test_schedules_are_compared_with_one_network(results):
     runs_of(256, 32.0),  # alone, with the config's network
   ]
   results(mine)
-  found = photograph_schedules.panels(photograph_tables.records())
+  found = photograph_schedules.panels(photograph_runs.with_samples())
   assert found == {
     "64": {"cosine": [mine[0]], "shifted to 32": [mine[1]]},
     "256, narrow": {"cosine": [mine[3]], "shifted to 32": [mine[4]]},

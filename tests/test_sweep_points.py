@@ -56,6 +56,7 @@ def test_lists():
     ("configs/photographs.py:256,table2", 15),
     ("configs/photographs.py:128,table5", 15),
     ("configs/photographs.py:64,table6", 6),
+    ("configs/photographs.py:64,table3,small", 12),
   ],
 )
 def test_sweeps_of_configs_take(file, num_points, monkeypatch):

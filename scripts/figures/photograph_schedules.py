@@ -2,7 +2,7 @@
 """Table 2 on photographs: what a shift gains at each size, and where."""
 
 from configs import photographs
-from scripts import photograph_tables
+from scripts import photograph_runs
 from scripts.figures import canvas as canvas_lib
 from scripts.figures import measured
 from scripts.figures import plots
@@ -33,7 +33,7 @@ def runs(size: int, found: list[dict], **changes) -> dict:
       "schedule.ref_at_noise": reference(size),
       "schedule.ref_at_data": reference(size),
     }
-    by_data = photograph_tables.runs_of(
+    by_data = photograph_runs.runs_of(
       f"{size},table2", overrides, found, **changes
     )
     by_schedule[name] = by_data.get("clothing", [])
@@ -46,7 +46,7 @@ def panels(found: list[dict]) -> dict:
   for size in photographs.PATCHING:
     by_title[f"{size}"] = runs(size, found)
   if not by_title["256"]:
-    narrow = runs(256, found, **photograph_tables.NARROW)
+    narrow = runs(256, found, **photograph_runs.NARROW)
     by_title["256, narrow"] = narrow
   return {title: of for title, of in by_title.items() if of}
 
@@ -54,7 +54,7 @@ def panels(found: list[dict]) -> dict:
 def draw_by_size(axes, name, by_size, colour, mark):
   """Kernel distance to held-out photographs over the images' size."""
   distances = [
-    photograph_tables.mean_and_error(
+    photograph_runs.mean_and_error(
       [r["samples"]["held_out"]["kernel"] for r in of_size]
     )
     for of_size in by_size
@@ -73,10 +73,12 @@ def draw_by_size(axes, name, by_size, colour, mark):
 
 def draw_by_logsnr(axes, of_size, colour, mark):
   """Held-out v-MSE in bins of log-SNR."""
-  bins, losses = photograph_tables.v_mse_by_logsnr(of_size)
-  means, errors = photograph_tables.mean_and_error(losses)
+  losses = photograph_runs.v_mse_by_logsnr(of_size)
+  means, errors = zip(
+    *map(photograph_runs.mean_and_error, losses.values()), strict=True
+  )
   axes.errorbar(
-    [(low + high) / 2 for low, high in bins],
+    [(low + high) / 2 for low, high in losses],
     means,
     yerr=errors,
     color=colour,
@@ -86,7 +88,7 @@ def draw_by_logsnr(axes, of_size, colour, mark):
 
 
 def draw():
-  found = panels(photograph_tables.records())
+  found = panels(photograph_runs.with_samples())
   if not found:
     raise measured.NotYetRun(COMMAND)
   canvas = canvas_lib.blank(330)

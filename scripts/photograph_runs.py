@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which results of photographs belong together: a study's points and seeds."""
+
+import itertools
+import math
+import pathlib
+
+import numpy as np
+
+from configs import photographs
+from experiments import workdir
+from scripts import results
+from scripts.sweep import points as points_lib
+
+# What may differ between the runs of one point; the classes are the folder's.
+SAME_POINT = ("model.num_classes", "train.seed")
+
+# A first level of 32 channels at 256 pixels, as at other sizes; the config had
+# it once, and it is too narrow for patches of 48 numbers.
+NARROW = dict(channel_multiplier=[1, 2, 4, 8])
+
+
+def protocol(record: dict) -> tuple:
+  """What numbers must share to stand in one table; sizes share no reference."""
+  samples = record["samples"]
+  return (
+    samples["features"]["name"],
+    samples["features"]["weights_hash"],
+    samples["num_samples"],
+    samples["seed"],
+    samples.get("labels"),
+    record["held_out_split"],
+  )
+
+
+def of_one_protocol(found: list[dict]) -> list[dict]:
+  """Those of the protocol that most of them have; of equals the newest one's.
+
+  So a single evaluation of fewer samples, or of another seed, changes nothing.
+  """
+  by_protocol = {}
+  for r in found:
+    # A protocol goes to the end with its newest record.
+    by_protocol[protocol(r)] = [*by_protocol.pop(protocol(r), []), r]
+  return max(reversed(by_protocol.values()), key=len, default=[])
+
+
+def with_samples() -> list[dict]:
+  """Records with samples by one protocol, of whatever step."""
+  return of_one_protocol(
+    [r for r in results.lines("photographs") if "samples" in r]
+  )
+
+
+def finished(record: dict) -> bool:
+  return record["checkpoint_step"] == record["config"]["train"]["total_steps"]
+
+
+def folder(record: dict) -> str:
+  """The data set: the name of the folder that was prepared."""
+  return pathlib.PurePath(record["config"]["data"]["data_dir"]).name
+
+
+def points_of(arg: str) -> list[dict]:
+  """The overrides of a study's points, without their seeds, each once."""
+  points = []
+  for point in photographs.sweep(arg):
+    overrides = {k: v for k, v in point.items() if k != "train.seed"}
+    if overrides not in points:
+      points.append(overrides)
+  return points
+
+
+def schedule_name(size: int, ref_at_noise: float, ref_at_data: float) -> str:
+  """As the paper's table 2 says it."""
+  if ref_at_noise != ref_at_data:
+    return f"interpolated, {ref_at_noise:g} to {ref_at_data:g}"
+  return "cosine" if ref_at_data == size else f"shifted to {ref_at_data:g}"
+
+
+def names(arg: str) -> list[str]:
+  """Of a study's points, by as many of their overrides as tell them apart."""
+  points = points_of(arg)
+  size, study, *_ = arg.split(",")
+  if study == "table2":
+    return [schedule_name(int(size), *point.values()) for point in points]
+  for n in itertools.count(1):
+    found = [
+      ", ".join(f"{k.partition('.')[2]} {v}" for k, v in list(p.items())[:n])
+      for p in points
+    ]
+    if len(set(found)) == len(points):
+      return [name or "the config" for name in found]
+
+
+def runs_of(arg: str, overrides: dict, found: list[dict], **changes) -> dict:
+  """The finished runs of a config, one a seed, by data set.
+
+  Args:
+    arg: of configs/photographs.py.
+    overrides: of its values, by dotted keys.
+    found: records.
+    **changes: of the model, besides.
+  """
+  config = workdir.as_json(
+    points_lib.parse_config(f"configs/photographs.py:{arg}", overrides)
+  )
+  config["model"] |= changes
+  by_data = {}
+  for r in found:
+    if finished(r) and results.is_of(r, config, apart=SAME_POINT):
+      by_data.setdefault(folder(r), []).append(r)
+  for data, runs in by_data.items():
+    # The longest trainings, and of a seed the newest.
+    steps = max(r["checkpoint_step"] for r in runs)
+    runs = [r for r in runs if r["checkpoint_step"] == steps]
+    by_seed = {r["config"]["train"]["seed"]: r for r in runs}
+    by_data[data] = list(by_seed.values())
+  return by_data
+
+
+def study(arg: str, found: list[dict], **changes) -> list[tuple]:
+  """(data set, point's name, its runs) of the points that have results.
+
+  Of photographs with two such points or more: one alone compares nothing.
+
+  Args:
+    arg: of configs/photographs.py.
+    found: records.
+    **changes: of the model, in which the runs differ from the config.
+  """
+  points = [
+    (data, name, runs)
+    for name, overrides in zip(names(arg), points_of(arg), strict=True)
+    for data, runs in sorted(runs_of(arg, overrides, found, **changes).items())
+  ]
+  sets = [data for data, *_ in points]
+  return [point for point in points if sets.count(point[0]) > 1]
+
+
+def mean_and_error(values) -> tuple:
+  """Mean and standard error over the first axis, seeds; of one seed NaN."""
+  values = np.array(values)
+  n = len(values)
+  error = values.std(axis=0, ddof=1) / math.sqrt(n) if n > 1 else math.nan
+  return values.mean(axis=0), error
+
+
+def cell(values: list[float], digits: int) -> str:
+  """Mean and standard error as a table has them."""
+  mean, error = mean_and_error(values)
+  if math.isnan(error):
+    return f"{mean:.{digits}f}"
+  return f"{mean:.{digits}f} ± {error:.{digits}f}"
+
+
+def v_mse_by_logsnr(runs: list[dict]) -> dict:
+  """{(low, high): v-MSE of each run} of held-out photographs."""
+  return {
+    tuple(b["logsnr"]): [r["held_out_loss"][i]["v_mse"] for r in runs]
+    for i, b in enumerate(runs[0]["held_out_loss"])
+  }
