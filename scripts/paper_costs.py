@@ -60,6 +60,20 @@ def slower(row: paper_rows.Row) -> float:
   return ratio
 
 
+def sampling_cost(row: paper_rows.Row) -> str:
+  """About how long the paper's hardware takes for the row's samples.
+
+  At the throughput of its training, whose step is three forward passes; a
+  guided evaluation is two.
+  """
+  config = paper_rows.load(row)
+  speed = SPEEDS[row.size, config.model.name]
+  passes = config.eval.num_samples * config.sample.num_steps
+  passes *= 1 if row.guidance_scale == 1 else 2
+  a_second = 3 * config.train.batch_size * speed.steps_per_second
+  return f"about {speed.hardware}, {passes / a_second / 3600:.1f} h"
+
+
 def cost(row: paper_rows.Row) -> str:
   """The paper's hardware and hours for the row; "about" where it has neither.
 

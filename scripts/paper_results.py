@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our FID of the paper's rows, from what `experiments.evaluate` measured."""
+"""Our FID and IS of the rows, from what `experiments.evaluate` measured."""
 
 from experiments import workdir
 from scripts import paper_rows
@@ -30,15 +30,16 @@ def record_of(row: paper_rows.Row) -> dict | None:
   return found[-1] if found else None
 
 
-def fid(row: paper_rows.Row) -> str:
-  """FID train / eval with the number of samples, or "not yet run"."""
+def measured(row: paper_rows.Row) -> str:
+  """FID train / eval and IS with their protocol, or "not yet run"."""
   record = record_of(row)
   if record is None:
     return "not yet run"
   s = record["samples"]
   # 50,000 samples and this network are the paper's protocol; fewer have a
   # larger FID, and the other network's resize another one.
+  score, _ = s["inception_score"]
   return (
-    f"{s['train']['frechet']:.2f} / {s['held_out']['frechet']:.2f}, "
-    f"{s['num_samples']:,} samples, {s['features']['name']}"
+    f"{s['train']['frechet']:.2f} / {s['held_out']['frechet']:.2f}, IS "
+    f"{score:.1f}, {s['num_samples']:,} samples, {s['features']['name']}"
   )

@@ -55,7 +55,7 @@ def imagenet() -> str:
       f"{network[row.config.rpartition(',')[2]]}, {row.size} x {row.size}",
       f"`--config={row.config}`",
       row.fid,
-      paper_results.fid(row),
+      paper_results.measured(row),
     )
     for row in paper_rows.HEADLINES
   ]

@@ -31,6 +31,11 @@ def test_committed_figures_are_those_of_the_code(name, tmp_path):
     assert image.width in (2 * canvas_lib.WIDTH, 2 * 640)
 
 
+def test_no_figure_is_drawn_by_hand():
+  names = {path.stem for path in figures.FIGURES.glob("*.png")}
+  assert names == set(figures.DRAW)
+
+
 def test_drawing_twice_gives_the_same_bytes(tmp_path):
   for name in ("a.png", "b.png"):
     canvas_lib.save(figures.DRAW["logsnr"](), tmp_path / name)

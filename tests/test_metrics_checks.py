@@ -23,6 +23,14 @@ def test_differences_are_relative_unless_given():
   assert rows.beyond_what_is_allowed([row, given, nan, without]) == ["a", "c"]
 
 
+def test_what_was_recorded_is_within_what_is_allowed():
+  for part in ("distances", "pytorch"):
+    newest = results_lib.newest("metrics", part=part)
+    assert 2 * newest["num_images"] >= 1_000
+    assert rows.beyond_what_is_allowed(newest["rows"]) == []
+    assert any("allowed" in row for row in newest["rows"])
+
+
 def test_images_are_found_in_the_order_of_their_paths(tmp_path):
   for name in ("b/1.jpg", "a/2.jpg", "a/10.jpg"):
     (tmp_path / name).parent.mkdir(exist_ok=True)

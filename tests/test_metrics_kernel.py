@@ -93,3 +93,16 @@ def test_sets_of_two_are_refused():
     metrics.kernel_distance(rng.normal(size=(2, 3)), rng.normal(size=(9, 3)))
   with pytest.raises(AssertionError):
     metrics.kernel_distance(rng.normal(size=(5, 3)), rng.normal(size=(5, 4)))
+
+
+def test_a_set_and_its_copy():
+  a = np.random.default_rng(4).normal(size=(30, 5))
+  kernels = (a @ a.T / 5 + 1) ** 3
+  n, own = len(a), np.trace(kernels)
+  offset = -2 / n * (own / n - (kernels.sum() - own) / (n * (n - 1)))
+  found = metrics.kernel_distance(a, a[::-1])
+  np.testing.assert_allclose(found.value, offset, rtol=1e-12)
+  # With those pairs in, all means are the same: 0.
+  within = (found.value + 2 * kernels.mean()) / 2
+  biased = within + (own / n - within) / n
+  np.testing.assert_allclose(2 * biased - 2 * kernels.mean(), 0, atol=1e-12)

@@ -195,6 +195,13 @@ def test_hours(row, hours):
   assert paper_costs.cost(row) == hours
 
 
+def test_hours_of_samples():
+  unguided, guided = paper_rows.of_table(9)[:2]
+  # 50,000 * 512 / (3 * 2,048 * 1.5) / 3,600
+  assert paper_costs.sampling_cost(unguided) == "about 128 TPUv4, 0.8 h"
+  assert paper_costs.sampling_cost(guided) == "about 128 TPUv4, 1.5 h"
+
+
 def test_hours_by_flops_are_of_one_batch_size():
   for row in OURS:
     config = paper_rows.load(row)

@@ -47,6 +47,7 @@ def record(row, overrides=None, *, frechet=(1.234, 5.678), **changes):
     "samples": {
       "num_samples": 50_000,
       "features": {"name": "inception_fid"},
+      "inception_score": [171.64, 3.1],
       "train": {"frechet": frechet[0]},
       "held_out": {"frechet": frechet[1]},
     },
@@ -65,7 +66,7 @@ def results(tmp_path, monkeypatch):
 
 
 ROW = row_of(2, "configs/imagenet_ablations.py:2,256,shift64")
-MEASURED = "1.23 / 5.68, 50,000 samples, inception_fid"
+MEASURED = "1.23 / 5.68, IS 171.6, 50,000 samples, inception_fid"
 
 
 def samples(**changes):
@@ -89,10 +90,10 @@ def samples(**changes):
 def test_almost_is_not_the_row(results, overrides, changes):
   other = record(ROW, overrides, frechet=(9.0, 9.0))
   results(other | changes)
-  assert paper_results.fid(ROW) == "not yet run"
+  assert paper_results.measured(ROW) == "not yet run"
   # Nor does it hide what was measured before.
   results(record(ROW), other | changes)
-  assert paper_results.fid(ROW) == MEASURED
+  assert paper_results.measured(ROW) == MEASURED
 
 
 # What differs without being another measurement of the paper's row.
@@ -107,7 +108,7 @@ def test_almost_is_not_the_row(results, overrides, changes):
 )
 def test_the_row(results, overrides):
   results(record(ROW, overrides), {"held_out_split": "validation"})
-  assert paper_results.fid(ROW) == MEASURED
+  assert paper_results.measured(ROW) == MEASURED
 
 
 def test_the_newest_counts_and_says_its_protocol(results):
@@ -118,8 +119,8 @@ def test_the_newest_counts_and_says_its_protocol(results):
     held_out={"frechet": 11.0},
   )
   results(record(ROW), record(ROW) | few)
-  assert paper_results.fid(ROW) == (
-    "10.00 / 11.00, 5,000 samples, inception_pytorch_fid"
+  assert paper_results.measured(ROW) == (
+    "10.00 / 11.00, IS 171.6, 5,000 samples, inception_pytorch_fid"
   )
 
 
@@ -128,7 +129,7 @@ def test_a_config_has_a_row_for_each_guidance(results):
   results(record(row_of(9, config, guidance_scale=1.05)))
   for row in paper_rows.of_table(9):
     measured = row.config == config and row.guidance_scale == 1.05
-    assert (paper_results.fid(row) == MEASURED) == measured
+    assert (paper_results.measured(row) == MEASURED) == measured
   assert MEASURED not in readme_tables.imagenet()  # unguided
   results(record(row_of(7, config)))
   (line,) = (
@@ -136,18 +137,18 @@ def test_a_config_has_a_row_for_each_guidance(results):
   )
   assert line.startswith(f"| U-ViT 2B, 128 x 128 | `--config={config}` |")
   unguided = row_of(9, config, guidance_scale=1.0)
-  assert paper_results.fid(unguided) == MEASURED
+  assert paper_results.measured(unguided) == MEASURED
 
 
 def test_steps_tell_table_3_from_table_4(results):
   short = row_of(3, "configs/imagenet_ablations.py:3,16")
   whole = row_of(4, "configs/imagenet_ablations.py:4,12")
   results(record(short))
-  assert paper_results.fid(short) == MEASURED
-  assert paper_results.fid(whole) == "not yet run"
+  assert paper_results.measured(short) == MEASURED
+  assert paper_results.measured(whole) == "not yet run"
   # The longer run's checkpoint of 700,000 steps is that of the shorter.
   results(record(whole, checkpoint_step=700_000))
-  assert paper_results.fid(short) == MEASURED
+  assert paper_results.measured(short) == MEASURED
 
 
 def lines_of(table):

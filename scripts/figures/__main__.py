@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws the figures that need no training, into docs/figures.
+"""Draws the figures of formulas, programs and results, into docs/figures.
 
   python -m scripts.figures
   python -m scripts.figures --check   # changes nothing, compares

@@ -12,6 +12,7 @@ import tempfile
 
 import numpy as np
 import prdc
+from pytorch_fid import fid_score as pytorch_fid_score
 from pytorch_fid import inception as pytorch_fid_inception
 import torch
 from torch_fidelity import feature_extractor_inceptionv3
@@ -65,6 +66,16 @@ def pytorch_fid_features(arrays, images):
   with torch.no_grad():
     found = [network(batch / 255)[0] for batch in _batches(images)]
   return torch.cat(found)[:, :, 0, 0].numpy()
+
+
+def pytorch_fid_distance(features_a, features_b) -> float:
+  """FID of pytorch-fid: the square root of the product of covariances."""
+  (mean_a, sigma_a), (mean_b, sigma_b) = (
+    (f.mean(axis=0), np.cov(f, rowvar=False)) for f in (features_a, features_b)
+  )
+  return pytorch_fid_score.calculate_frechet_distance(
+    mean_a, sigma_a, mean_b, sigma_b
+  )
 
 
 def frechet_distance(features_a, features_b) -> float:

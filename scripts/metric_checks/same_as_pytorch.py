@@ -26,29 +26,31 @@ def compare(images_a, images_b):
   fidelity, fid = "torch-fidelity", "pytorch-fid"
   pixels = np.stack([np.asarray(image) for image in images])
 
-  network = _load("inception_fid", arrays)
-  ours, our_logits = rows.extract(network, images)
-  theirs, their_logits = pytorch.torch_fidelity_features(arrays, pixels)
-  for name, a, b in (
-    ("features", ours, theirs),
-    ("logits", our_logits, their_logits),
-  ):
-    yield _largest(f"{name} of inception_fid", a, b, fidelity)
-  few = slice(0, 50)
-  a, _ = rows.extract(_load("inception_pytorch_fid", arrays), images[few])
-  b = pytorch.pytorch_fid_features(arrays, pixels[few])
-  yield _largest("features of inception_pytorch_fid", a, b, fid)
+  name = "inception_pytorch_fid"
+  ours, _ = rows.extract(_load(name, arrays), images)
+  theirs = pytorch.pytorch_fid_features(arrays, pixels)
+  yield _largest(f"features of {name}", ours, theirs, fid)
+  yield _frechet(name, ours, pytorch.pytorch_fid_distance, theirs, fid)
 
-  # From each side's own features; what follows is of ours alone.
+  name = "inception_fid"
+  ours, our_logits = rows.extract(_load(name, arrays), images)
+  theirs, their_logits = pytorch.torch_fidelity_features(arrays, pixels)
+  yield _largest(f"features of {name}", ours, theirs, fidelity)
+  yield _largest(f"logits of {name}", our_logits, their_logits, fidelity)
+  yield _frechet(name, ours, pytorch.frechet_distance, theirs, fidelity)
+  yield from _metrics(*np.split(np.float64(ours), 2), our_logits)
+
+
+def _frechet(name, ours, other_distance, theirs, against):
+  """From each side's own features of both sets."""
   moments = [metrics.moments_of(half) for half in np.split(ours, 2)]
-  yield rows.row(
-    "Frechet distance, FID's protocol",
+  return rows.row(
+    f"Frechet distance of {name}",
     metrics.frechet_distance(*moments),
-    pytorch.frechet_distance(*np.split(theirs, 2)),
-    against=fidelity,
+    other_distance(*np.split(theirs, 2)),
+    against=against,
     allowed=METRICS_ALLOWED,
   )
-  yield from _metrics(*np.split(np.float64(ours), 2), our_logits)
 
 
 def _metrics(a, b, logits):
