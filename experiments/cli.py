@@ -63,15 +63,21 @@ def _innermost(error) -> str:
   return message
 
 
+def tell(mistake) -> None:
+  """The one message of a user's mistake."""
+  # What a cut checkpoint leaves pending has nothing to say after this.
+  stdlib_logging.getLogger("asyncio").disabled = True
+  sys.stderr.write(f"error: {mistake}\n")
+  sys.stderr.flush()
+
+
 @contextlib.contextmanager
 def user_errors():
   """Turns the error of a wrong input into one message."""
   try:
     yield
   except (ValueError, OSError, ImportError) as error:
-    # What a cut checkpoint leaves pending has nothing to say after this.
-    stdlib_logging.getLogger("asyncio").disabled = True
-    sys.stderr.write(f"error: {error}\n")
+    tell(error)
     sys.exit(2)
 
 

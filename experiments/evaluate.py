@@ -11,11 +11,18 @@ and, with a feature network, distances of samples to training and held-out
 images, see `sample_quality` and docs/metrics.md. On digits a classifier of
 digits is that network, see `digits_quality`. One line is appended to --results,
 from which scripts.tables makes tables.
+
+With --distributed it is one of several processes that share the batches out,
+see `shares`, and find what one process finds, up to rounding. Each has a copy
+of the parameters on its own devices; workdir, data and weights must be there
+for all of them.
 """
 
+import contextlib
 import pathlib
 
 from absl import flags
+import jax
 import numpy as np
 
 from experiments import cli
@@ -23,9 +30,11 @@ from experiments import generate
 from experiments import grids
 from experiments import held_out_loss
 from experiments import labels as labels_lib
+from experiments import processes
 from experiments import records
 from experiments import references
 from experiments import sample_quality
+from experiments import shares
 from experiments import workdir as workdir_lib
 from simple_diffusion import data
 from simple_diffusion import features
@@ -87,12 +96,12 @@ def sampler_record(config, seed, *, labels: str) -> dict:
   }
 
 
-def digits_record(config, labels, batches, sources):
-  """Quality of samples of digits, [N] labels and batches in [-1, 1]."""
+def digits_record(config, labels, samples, sources):
+  """Quality of samples of digits [N, 8, 8, 1] in [-1, 1], and [N] labels."""
   from experiments import digits_quality  # Only digits need scikit-learn.
 
   quality = digits_quality.measure(
-    np.concatenate(list(batches)),
+    samples,
     labels,
     images_and_labels(config, sources["train"]),
     images_and_labels(config, sources["held_out"]),
@@ -144,7 +153,7 @@ def load_features(config):
 def with_grid(batches, path: str | None, num_columns: int, num_rows: int = 5):
   """Passes batches in [-1, 1] on; the first images are also drawn."""
   for i, batch in enumerate(batches):
-    if path and not i:
+    if path and not i and processes.is_first():
       first = images.to_uint8(batch[: num_rows * num_columns])
       grids.save_grid(pathlib.Path(path), first, num_columns=num_columns)
     yield batch
@@ -165,25 +174,46 @@ def samples_record(config, programs, params, network, sources, seed) -> dict:
     if num_classes and (of_train >= 0).any():
       labels = labels_lib.in_proportion(num_samples, of_train)
       asked = "in the proportions of train"
+  batch_size = config.eval.batch_size
   batches = generate.batches_of_images(
-    programs,
-    params,
-    labels=labels,
-    seed=seed,
-    batch_size=config.eval.batch_size,
+    programs, params, labels=labels, seed=seed, batch_size=batch_size
   )
   batches = with_grid(batches, _GRID.value, num_classes or 10)
+  own = shares.indices(
+    num_samples, generate.whole_batch(programs, num_samples, batch_size)
+  )
+  # Every process measures all: the others would only wait for the first.
   if network:
-    pixels = map(images.to_uint8, batches)
-    quality = sample_quality.measure(network, pixels, **real)
+    found = features.extract(network, map(images.to_uint8, batches))
+    found = features.Features(*shares.gather(own, found))
+    quality = sample_quality.measure(network, found, **real)
   else:
-    quality = digits_record(config, labels, batches, sources)
+    samples = shares.gather(own, np.concatenate(list(batches)))
+    quality = digits_record(config, labels, samples, sources)
   return sampler_record(config, seed, labels=asked) | quality
 
 
-def main(_):
+def agree(config, step, network, splits):
+  """Ends all processes if one would measure something else than the first."""
+  with processes.same_fate():
+    processes.require_same(
+      config=workdir_lib.as_json(config),
+      checkpoint_step=step,
+      seed=flags.FLAGS.seed,
+      features=network and [network.name, network.weights_hash],
+      splits=splits,
+      fsdp=flags.FLAGS.fsdp,
+      num_devices=jax.local_device_count(),
+      git_commit=workdir_lib.git_sha(),
+      jax=jax.__version__,
+    )
+
+
+def evaluate():
+  """Measures what the flags say, as one of the processes or the only one."""
   seed = flags.FLAGS.seed
-  with cli.user_errors():
+  say = print if processes.is_first() else lambda text: None
+  with processes.same_fate():
     config, programs, params, step = generate.load()
     if _NUM_SAMPLES.value is not None:
       config.eval.num_samples = _NUM_SAMPLES.value
@@ -210,13 +240,15 @@ def main(_):
       _RESULTS.value or f"experiments/results/{config.data.name}.jsonl"
     )
     # Now, so that a folder that can't be made is an error before the work.
-    results.parent.mkdir(parents=True, exist_ok=True)
+    if processes.is_first():
+      results.parent.mkdir(parents=True, exist_ok=True)
+  agree(config, step, network, splits)
 
   bins = held_out_loss.measure(
     config, programs, params, sources["held_out"], seed=seed
   )
   for row in bins:
-    print(
+    say(
       "log-SNR {:6.2f} to {:6.2f}: eps-MSE {:.4f}, v-MSE {:.4f}".format(
         *row["logsnr"], row["eps_mse"], row["v_mse"]
       )
@@ -233,12 +265,20 @@ def main(_):
       config, programs, params, network, sources, seed
     )
     for name, value in record["samples"].items():
-      print(f"{name}: {value}")
-  record["environment"] = workdir_lib.environment()
-  records.append_result(results, record)
-  print(f"appended to {results}")
+      say(f"{name}: {value}")
+  if processes.is_first():
+    record["environment"] = workdir_lib.environment()
+    records.append_result(results, record)
+  say(f"appended to {results}")
+
+
+def main(_):
+  with contextlib.ExitStack() as stack:
+    with cli.user_errors():
+      stack.enter_context(processes.joined())
+    evaluate()
 
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["workdir"])
-  cli.run(main)
+  cli.run(main, on_bad_flags=processes.tell_of_bad_flags)

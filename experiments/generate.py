@@ -3,15 +3,18 @@
 
 Defines the flags that choose checkpoint and sampler; a sampler's settings are
 those of the run's config unless a flag replaces them. Runs on all devices of
-one process, whatever the run's own mesh was.
+its process, whatever the run's own mesh was; several processes share batches
+out, see `shares`.
 """
 
 from absl import flags
+import jax
 import jax.numpy as jnp
 import numpy as np
 import tqdm
 
 from experiments import checks
+from experiments import shares
 from experiments import workdir as workdir_lib
 from simple_diffusion import checkpoints
 from simple_diffusion import programs as programs_lib
@@ -74,7 +77,9 @@ def load():
   workdir = flags.FLAGS.workdir
   config = workdir_lib.load_config(workdir)
   override_from_flags(config)
-  mesh = sharding.make_mesh(data=-1, fsdp=flags.FLAGS.fsdp)
+  mesh = sharding.make_mesh(
+    data=-1, fsdp=flags.FLAGS.fsdp, devices=jax.local_devices()
+  )
   programs = programs_lib.make_programs(config, mesh)
   params, step = checkpoints.restore_ema_params(
     workdir, programs.state.ema_params, flags.FLAGS.step
@@ -82,15 +87,23 @@ def load():
   return config, programs, params, step
 
 
+def whole_batch(programs, num_images, batch_size):
+  """How many images `batches_of_images` makes at a time."""
+  return checks.whole_rows(programs.mesh, min(batch_size, num_images))
+
+
 def batches_of_images(programs, params, *, labels, seed, batch_size):
   """Yields float32 [<= batch_size, H, W, C] in [-1, 1], for each of labels.
 
-  The batch size is rounded up to a multiple of the devices.
+  The batch size is rounded up to a multiple of the devices. Of several
+  processes each makes its share, or an image that counts for none if there are
+  fewer batches than processes: what is made of it has shape and dtype.
   """
-  batch_size = checks.whole_rows(programs.mesh, min(batch_size, len(labels)))
-  for start in tqdm.trange(0, len(labels), batch_size, unit="batch"):
+  batch_size = whole_batch(programs, len(labels), batch_size)
+  starts = range(0, len(labels), batch_size)[shares.mine()] or [len(labels)]
+  for start in tqdm.tqdm(starts, unit="batch", disable=jax.process_index() > 0):
     # A last batch that is too long keeps the shape: one compilation.
     indices = start + jnp.arange(batch_size)
     part = jnp.asarray(labels)[jnp.minimum(indices, len(labels) - 1)]
     batch = programs.sample(params, sampler.keys_for(seed, indices), part)
-    yield np.asarray(batch)[: len(labels) - start]
+    yield np.asarray(batch)[: max(1, len(labels) - start)]

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from experiments import checks
+from experiments import shares
 from simple_diffusion import build
 from simple_diffusion import data
 from simple_diffusion import objective
@@ -55,28 +56,35 @@ def measure(config, programs, params, source, *, seed=0):
   """Mean eps- and v-MSE of a source, each image once in each bin of log-SNR.
 
   Within a bin the log-SNRs are uniform. The noise depends on the seed, the bin
-  and the batch size.
+  and the batch size. Several processes share the batches out.
   """
   loss_fn = make_loss_fn(config, programs)
+  by_example = sharding.by_example(programs.mesh)
   batch_size = min(config.eval.batch_size, len(source))
   stream = build.make_eval_stream(
     config, source, checks.whole_rows(programs.mesh, batch_size)
   )
+  numbers, own_stream = range(len(stream))[shares.mine()], stream[shares.mine()]
   edges = logsnr_bins(build.make_schedule(config))
-  bins = []
+  names = ("eps_mse", "v_mse")
+  totals, counts = np.zeros((len(edges), len(names))), np.zeros(len(edges))
   for index, (low, high) in enumerate(edges):
-    totals, count = {"eps_mse": 0.0, "v_mse": 0.0}, 0
-    for i, batch in enumerate(data.iterate(stream)):
+    for i, batch in zip(numbers, data.iterate(own_stream), strict=True):
       mask = batch.pop("mask")
       rng = jax.random.fold_in(jax.random.key(seed), i)
       rng_logsnr, rng_noise = jax.random.split(jax.random.fold_in(rng, index))
       logsnr = jax.random.uniform(
         rng_logsnr, mask.shape, minval=low, maxval=high
       )
+      # jit splits no NumPy arrays where there are several processes.
+      batch = sharding.to_devices(batch, by_example)
       losses = jax.device_get(loss_fn(params, batch, logsnr, rng_noise))
-      for name, values in losses.items():
-        totals[name] += float(values[mask].sum(dtype=np.float64))
-      count += int(mask.sum())
-    means = {name: total / count for name, total in totals.items()}
-    bins.append({"logsnr": [low, high], **means})
-  return bins
+      totals[index] += [
+        losses[name][mask].sum(dtype=np.float64) for name in names
+      ]
+      counts[index] += mask.sum()
+  means = shares.total(totals) / shares.total(counts)[:, None]
+  return [
+    {"logsnr": list(edge), **dict(zip(names, row, strict=True))}
+    for edge, row in zip(edges, means.tolist(), strict=True)
+  ]

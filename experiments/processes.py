@@ -181,9 +181,14 @@ def gather_text(text: str) -> list[str]:
   ]
 
 
+def of_all(value) -> list:
+  """The plain value of each process, in order, in every process."""
+  return [json.loads(text) for text in gather_text(json.dumps(value))]
+
+
 def of_first(value):
   """Process 0's plain value, in every process."""
-  return json.loads(gather_text(json.dumps(value))[0])
+  return of_all(value)[0]
 
 
 def require_same(**values) -> None:
@@ -222,7 +227,7 @@ def same_fate():
   if not mistake:
     index = next(i for i, text in enumerate(mistakes) if text)
     mistake = f"process {index}: {mistakes[index]}"
-  sys.stderr.write(f"error: {mistake}\n")
+  cli.tell(mistake)
   sys.exit(2)
 
 
@@ -236,8 +241,7 @@ def own_fate():
   try:
     yield
   except (ValueError, OSError, ImportError) as error:
-    sys.stderr.write(f"error: {error}\n")
-    sys.stderr.flush()
+    cli.tell(error)
     if jax.process_count() > 1:
       os._exit(2)
     sys.exit(2)

@@ -3,7 +3,8 @@
 
 Computed once for the same pixels and the same network: the file's name is a
 hash of both, so that no change of data, size, crop or weights meets features of
-something else.
+something else. Several processes each read all images, for the hash, and share
+the network's work out; their caches may be one folder or several.
 """
 
 from collections.abc import Iterable
@@ -16,6 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments import processes
+from experiments import shares
 from simple_diffusion import build
 from simple_diffusion import data
 from simple_diffusion import features
@@ -32,6 +35,7 @@ VERSION = 1
 # Distances of pairs go over them; a million would be 10^12 pairs.
 MAX_KEPT = 50_000
 
+ALL = slice(None)
 _CHUNK = 16  # Batches whose features are in memory at once.
 
 
@@ -51,9 +55,12 @@ class Reference(NamedTuple):
   labels: np.ndarray
 
 
-def batches(config, source, batch_size: int):
-  """Yields uint8 [B, H, W, C] and labels [B] of a source, in its order."""
-  stream = build.make_eval_stream(config, source, min(batch_size, len(source)))
+def batches(config, source, batch_size: int, part: slice = ALL):
+  """Yields uint8 [B, H, W, C] and labels [B] of a source, in its order.
+
+  Of its batches, those in a part.
+  """
+  stream = build.make_eval_stream(config, source, batch_size)[part]
   for batch in data.iterate(stream, num_threads=config.data.num_threads):
     mask = batch["mask"]
     yield images.to_uint8(batch["image"][mask]), batch["label"][mask]
@@ -83,19 +90,54 @@ def describe(
   network: features.FeatureNetwork,
   pixels: Iterable[np.ndarray],
   num_images: int,
+  *,
+  batch_size: int,
   max_kept: int = MAX_KEPT,
 ) -> tuple[metrics.Moments, np.ndarray]:
-  """Moments of all features, and every so manieth feature."""
-  stride = -(-num_images // max_kept)
-  moments, kept, seen = None, [], 0
+  """Moments of all features, and every so manieth feature.
+
+  Args:
+    network: whose features.
+    pixels: this process's share of batches of batch_size.
+    num_images: of all processes.
+    batch_size: of the batches that were shared out.
+    max_kept: how many features are kept at most.
+  """
+  own = shares.indices(num_images, batch_size)
+  is_kept = own % -(-num_images // max_kept) == 0
+  dim = network.num_features
+  moments = metrics.Moments(0, np.zeros(dim), np.zeros((dim, dim)))
+  kept, seen = [np.zeros((0, dim), np.float32)], 0
   pixels = iter(pixels)
   while chunk := list(itertools.islice(pixels, _CHUNK)):
     pooled, _ = features.extract(network, chunk)
-    part = metrics.moments_of(pooled)
-    moments = part if moments is None else metrics.merge(moments, part)
-    kept.append(pooled[-seen % stride :: stride])
+    moments = metrics.merge(moments, metrics.moments_of(pooled))
+    kept.append(pooled[is_kept[seen : seen + len(pooled)]])
     seen += len(pooled)
-  return moments, np.concatenate(kept)
+  kept = shares.gather(own[is_kept], np.concatenate(kept))
+  return metrics.merge_processes(moments), kept
+
+
+def require_one_hash(hashes: list[str], split: str) -> None:
+  """Raises ValueError if the processes have different images of a split."""
+  if len(set(hashes)) > 1:
+    raise ValueError(
+      f"the images of split {split!r} have hashes {', '.join(hashes)} in "
+      "processes 0, 1, ...; give all of them the same data, and the same "
+      "versions of the packages that decode it"
+    )
+
+
+def save(path: pathlib.Path, moments: metrics.Moments, kept: np.ndarray):
+  """Writes a file that is not there yet, whole or not at all."""
+  if path.exists():
+    return
+  path.parent.mkdir(parents=True, exist_ok=True)
+  # Also with several evaluations at once.
+  with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    whole = pathlib.Path(folder) / path.name
+    np.savez(whole, kept=kept, **moments._asdict())
+    os.replace(whole, path)
 
 
 def load(
@@ -108,7 +150,7 @@ def load(
 ) -> Reference:
   """What is known of all images of a source, from the cache if it is there."""
   # Twice over the images, not all of them in memory: reading is the less work.
-  labels = []
+  labels, batch_size = [], min(batch_size, len(source))
 
   def pixels():
     for batch, of_batch in batches(config, source, batch_size):
@@ -117,19 +159,20 @@ def load(
 
   found = content_hash(network, pixels())
   labels = np.concatenate(labels)
+  with processes.same_fate():
+    require_one_hash(processes.of_all(found), source.split)
   path = cache.expanduser() / f"{found}.npz"
-  if path.exists():
+  # Together or not at all: who computes waits for all the others.
+  if all(processes.of_all(path.exists())):
     with np.load(path, allow_pickle=False) as saved:
       moments = metrics.Moments(
         int(saved["count"]), saved["mean"], saved["scatter"]
       )
       return Reference(found, moments, saved["kept"], labels)
-  again = (batch for batch, _ in batches(config, source, batch_size))
-  moments, kept = describe(network, again, len(source))
-  path.parent.mkdir(parents=True, exist_ok=True)
-  # Whole or not at all, also with several evaluations at once.
-  with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-    whole = pathlib.Path(folder) / path.name
-    np.savez(whole, kept=kept, **moments._asdict())
-    os.replace(whole, path)
+  own = (b for b, _ in batches(config, source, batch_size, shares.mine()))
+  moments, kept = describe(network, own, len(source), batch_size=batch_size)
+  if processes.is_first():
+    save(path, moments, kept)
+  processes.of_all("saved")  # Whoever shares the first one's folder has it now.
+  save(path, moments, kept)
   return Reference(found, moments, kept, labels)

@@ -5,7 +5,7 @@
 
 Writes <out>.png, the first 400 in rows of ten, and <out>.npz with images uint8
 [N, H, W, C] and labels int32 [N] (-1 without classes). Image i of a seed is the
-same whatever the batch.
+same whatever the batch. It is one process, on all its devices.
 """
 
 import pathlib

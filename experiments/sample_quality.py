@@ -37,7 +37,7 @@ def distances(fake: np.ndarray, real: references.Reference) -> dict:
 
 def measure(
   network: features.FeatureNetwork,
-  batches,
+  samples: features.Features,
   train: references.Reference,
   held_out: references.Reference,
 ) -> dict:
@@ -45,7 +45,7 @@ def measure(
 
   Args:
     network: whose features count.
-    batches: of samples, uint8 [B, H, W, 3].
+    samples: the features of all samples.
     train: images that the model was trained on.
     held_out: images that it was not.
 
@@ -55,7 +55,7 @@ def measure(
      num_samples held-out images to train}. What samples can reach is "real"
      only in the kernel distance, or if there are as many of them.
   """
-  fake, logits = features.extract(network, batches)
+  fake, logits = samples
   score = None
   if logits is not None and network.name in inception.PROTOCOLS:
     score = list(metrics.inception_score(logits))

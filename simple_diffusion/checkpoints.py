@@ -8,6 +8,7 @@ training on from an older step is the user's decision.
 
 import pathlib
 
+import jax
 import orbax.checkpoint as ocp
 
 
@@ -44,10 +45,12 @@ def restore(manager: ocp.CheckpointManager, step: int, abstract_state):
 def restore_ema_params(workdir, abstract_params, step: int | None = None):
   """The averaged parameters alone, of the newest or the given step.
 
+  Each of several processes reads all of them, and waits for no other.
+
   Args:
     workdir: a run's folder.
     abstract_params: the network's parameters as jax.ShapeDtypeStruct with
-      shardings.
+      shardings over devices of this process.
     step: None for the newest.
 
   Returns:
@@ -64,7 +67,9 @@ def restore_ema_params(workdir, abstract_params, step: int | None = None):
       f"{directory} does not exist: train first, or check --workdir"
     )
   with ocp.CheckpointManager(
-    directory, item_handlers=ocp.PyTreeCheckpointHandler()
+    directory,
+    item_handlers=ocp.PyTreeCheckpointHandler(),
+    options=_alone(),
   ) as manager:
     steps = sorted(manager.all_steps())
     if step is None and steps:
@@ -83,6 +88,20 @@ def restore_ema_params(workdir, abstract_params, step: int | None = None):
       return manager.restore(step, args=arguments)["ema_params"], step
     except Exception as error:
       raise _unreadable(manager, step, error) from error
+
+
+def _alone() -> ocp.CheckpointManagerOptions:
+  """For a process that reads by itself: Orbax would wait for all of them."""
+  index = jax.process_index()
+  return ocp.CheckpointManagerOptions(
+    create=False,
+    multiprocessing_options=ocp.options.MultiprocessingOptions(
+      primary_host=index,
+      active_processes={index},
+      # Else barriers of two processes would have one name.
+      barrier_sync_key_prefix=f"process_{index}",
+    ),
+  )
 
 
 def _unreadable(manager, step, error):

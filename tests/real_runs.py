@@ -35,9 +35,9 @@ TINY = (
 TIMINGS = ("steps_per_second", "data_wait_fraction")
 
 
-def start(*args, **options):
-  """Starts experiments.train; see `start_python`."""
-  return start_python(["-m", "experiments.train", *args], **options)
+def start(*args, program="experiments.train", **options):
+  """Starts one of the programs; see `start_python`."""
+  return start_python(["-m", program, *args], **options)
 
 
 def start_python(args, *, num_devices=1, environ=None):
@@ -71,14 +71,14 @@ def free_port() -> int:
     return free.getsockname()[1]
 
 
-def start_many(count, *args, of=None, num_devices=1):
+def start_many(count, *args, of=None, **options):
   """Starts the processes of one run.
 
   Args:
     count: number of processes.
     *args: what all of them get.
     of: {process: what it gets beside}.
-    num_devices: of each process.
+    **options: see `start`.
   """
   port = free_port()
   return [
@@ -89,7 +89,7 @@ def start_many(count, *args, of=None, num_devices=1):
       f"--num_processes={count}",
       f"--process_id={i}",
       *(of or {}).get(i, ()),
-      num_devices=num_devices,
+      **options,
     )
     for i in range(count)
   ]

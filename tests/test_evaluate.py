@@ -54,12 +54,30 @@ def run(tmp_path_factory):
   return path
 
 
-def evaluate(path, *args):
-  home = {"HOME": str(path)}  # with the references
-  command = ["-m", "experiments.evaluate", f"--workdir={path}/run", *args]
-  return real_runs.start_python(
-    [*command, f"--results={path}/results.jsonl"], environ=home
-  )
+def command(path, *args, results="results"):
+  """Flags, and options of `real_runs.start`."""
+  args = (f"--workdir={path}/run", f"--results={path}/{results}.jsonl", *args)
+  return args, {
+    "program": "experiments.evaluate",
+    "num_devices": 2,
+    "environ": {"HOME": str(path / results)},  # with the references
+  }
+
+
+def evaluate(path, *args, **kwargs):
+  args, options = command(path, *args, **kwargs)
+  return real_runs.start(*args, **options)
+
+
+def evaluate_in_two(path, *args, of=None, **kwargs):
+  args, options = command(path, *args, **kwargs)
+  return real_runs.start_many(2, *args, of=of, **options)
+
+
+def record(path, results):
+  """The only one of a file."""
+  (line,) = (path / f"{results}.jsonl").read_text().splitlines()
+  return json.loads(line)
 
 
 def test_samples_are_compared_with_both_splits(run):
@@ -84,13 +102,71 @@ def test_samples_are_compared_with_both_splits(run):
     assert 0 <= found["precision"] <= 1 and 0 <= found["recall"] <= 1
     assert found["frechet"] > 0 and found["kernel_standard_error"] > 0
   # The second time, references came from the disk.
-  cached = run / ".cache" / "simple_diffusion" / "features"
+  cached = run / "results" / ".cache" / "simple_diffusion" / "features"
   assert sorted(path.stem for path in cached.iterdir()) == sorted(
     samples[against]["reference_hash"] for against in ("train", "held_out")
   )
   assert second["samples"]["real"] == samples["real"]
   with PIL.Image.open(run / "grid.png") as grid:
     assert grid.width == 2 * 65 + 1  # a column per class
+
+
+def assert_same_numbers(found, expected, name=""):
+  """Numbers up to float32's rounding, everything else as it is."""
+  if isinstance(expected, dict):
+    assert found.keys() == expected.keys()
+    for key in expected:
+      assert_same_numbers(found[key], expected[key], f"{name}.{key}")
+  elif isinstance(expected, float):
+    np.testing.assert_allclose(found, expected, rtol=1e-5, err_msg=name)
+  else:
+    assert found == expected, name
+
+
+def test_processes_find_what_one_finds(run):
+  flags = [
+    "--feature_network=mobilenet_v2",
+    f"--feature_weights={run}/mobilenet.npz",
+  ]
+  real_runs.finish([evaluate(run, *flags, results="one")])
+  grid = f"--grid={run}/grid_of_two.png"
+  printed = real_runs.finish(evaluate_in_two(run, *flags, grid, results="two"))
+  for words in ("log-SNR", "frechet", "appended to"):
+    assert words in printed[0] and words not in printed[1]
+  with PIL.Image.open(run / "grid_of_two.png") as drawn:
+    assert drawn.width == 2 * 65 + 1
+  expected, found = record(run, "one"), record(run, "two")
+  assert expected.pop("environment")["num_processes"] == 1
+  assert found.pop("environment")["num_processes"] == 2
+  for theirs, ours in zip(
+    expected.pop("held_out_loss"), found.pop("held_out_loss"), strict=True
+  ):
+    assert_same_numbers(ours, theirs)
+  assert_same_numbers(found, expected)
+
+
+@pytest.mark.parametrize(
+  "flag, words",
+  [
+    ("--seed=1", "the processes disagree: seed is 0 in process 0, 1 in"),
+    (
+      "--workdir={run}/none",
+      "process 1: {run}/none/config.json does not exist",
+    ),
+    ("--num_step=1", "process 1: Unknown command line flag 'num_step'"),
+  ],
+)
+def test_mistake_in_one_process_ends_both(run, flag, words):
+  of = {1: [flag.format(run=run)]}
+  ended = real_runs.end(evaluate_in_two(run, of=of, results="mistakes"))
+  words = words.format(run=run)
+  assert (
+    words in ended[0][2] and words.removeprefix("process 1: ") in ended[1][2]
+  )
+  for code, out, err in ended:
+    assert code == 2 and "log-SNR" not in out
+    assert err.count("error: ") == 1 and "Traceback" not in err
+  assert not (run / "mistakes.jsonl").exists()
 
 
 @pytest.mark.parametrize(

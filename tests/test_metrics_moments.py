@@ -35,6 +35,14 @@ def test_merged_parts_are_the_whole():
   assert_moments_of(backwards, features)
 
 
+def test_no_features_change_nothing():
+  features = draw(11)
+  moments = metrics.moments_of(features)
+  nothing = metrics.Moments(0, np.zeros(5), np.zeros((5, 5)))
+  assert_moments_of(metrics.merge(nothing, moments), features)
+  assert_moments_of(metrics.merge(moments, nothing), features)
+
+
 def test_nothing_cancels_far_from_zero():
   features = draw(64)
   far = features + 1e8  # Sums of squares about 0 would lose every digit.

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Distances of samples to real images, and references kept on disk."""
 
+import os
+import pathlib
+
 import jax
 import numpy as np
 import pytest
+import real_runs
 
 from configs import digits
 from experiments import labels
@@ -31,7 +35,9 @@ def pixels(seed, num, scale=255):
 
 
 def reference(images, name):
-  moments, kept = references.describe(NETWORK, [images], len(images))
+  moments, kept = references.describe(
+    NETWORK, [images], len(images), batch_size=len(images)
+  )
   labels = np.zeros(len(images), np.int32)
   return references.Reference(name, moments, kept, labels)
 
@@ -64,9 +70,10 @@ def test_protocol_is_part_of_the_record():
   train = reference(pixels(0, 60), "a")
   held_out = reference(pixels(1, 30), "b")
   fake = pixels(2, 40)
-  record = sample_quality.measure(
-    NETWORK, [fake[:32], fake[32:]], train, held_out
+  samples = features.Features(
+    *features.extract(NETWORK, [fake[:32], fake[32:]])
   )
+  record = sample_quality.measure(NETWORK, samples, train, held_out)
   assert record["features"]["name"] == "quadrants"
   assert record["train"]["num_images"] == 60
   assert record["held_out"]["reference_hash"] == "b"
@@ -109,6 +116,76 @@ def test_references_are_kept_by_content(tmp_path):
   assert len(list(tmp_path.glob("*"))) == 2
 
 
+PROCESS = """
+import sys
+import pathlib
+import jax
+import numpy as np
+
+index, address, tmp = int(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(address, 2, index)
+
+import test_sample_quality
+from experiments import references
+
+config, source = test_sample_quality.rgb_digits()
+calls = []
+
+def apply(batch):
+  calls.append(len(batch))
+  return test_sample_quality.quadrants(batch)
+
+network = test_sample_quality.NETWORK._replace(apply=apply)
+
+# Only process 0 has the first, both share the second, the third holds no work.
+for cache in (f"only_{index}", "shared", "shared"):
+  found = references.load(
+    network, config, source, batch_size=16, cache=tmp / cache
+  )
+  print(calls)
+  np.savez(tmp / f"{index}.npz", kept=found.kept, **found.moments._asdict())
+jax.distributed.shutdown()
+"""
+
+
+def test_processes_share_the_work_and_agree_on_the_cache(tmp_path):
+  config, source = rgb_digits()
+  alone = references.load(
+    NETWORK, config, source, batch_size=16, cache=tmp_path / "only_0"
+  )
+  address = f"127.0.0.1:{real_runs.free_port()}"
+  here = pathlib.Path(__file__).parent
+  printed = real_runs.finish(
+    [
+      real_runs.start_python(
+        ["-c", PROCESS, str(index), address, str(tmp_path)],
+        environ={"PYTHONPATH": f"{here}{os.pathsep}{here.parent}"},
+      )
+      for index in (0, 1)
+    ]
+  )
+  # 16 + 16 + 8 images, of which the second 16 are of process 1.
+  calls = [text.splitlines()[-3:] for text in printed]
+  assert calls[0] == ["[16, 16]", *["[16, 16, 16, 16]"] * 2]
+  assert calls[1] == ["[16]", *["[16, 16]"] * 2]
+  for name in ("only_0", "only_1", "shared"):
+    assert [p.stem for p in (tmp_path / name).iterdir()] == [alone.hash]
+  for index in (0, 1):
+    with np.load(tmp_path / f"{index}.npz") as found:
+      np.testing.assert_allclose(found["kept"], alone.kept, rtol=1e-6)
+      for name, value in alone.moments._asdict().items():
+        np.testing.assert_allclose(
+          found[name], value, rtol=1e-6, atol=1e-12, err_msg=name
+        )
+
+
+def test_processes_must_have_the_same_images():
+  references.require_one_hash(["a", "a"], "test")
+  with pytest.raises(ValueError, match="'test' have hashes a, a, b in proc"):
+    references.require_one_hash(["a", "a", "b"], "test")
+
+
 def test_the_hash_is_of_pixels_not_of_batches():
   a = pixels(0, 12)
   hashes = {
@@ -122,7 +199,7 @@ def test_the_hash_is_of_pixels_not_of_batches():
 def test_of_many_images_some_are_kept():
   a = pixels(0, 100)
   moments, kept = references.describe(
-    NETWORK, np.split(a, 20), len(a), max_kept=34
+    NETWORK, np.split(a, 20), len(a), batch_size=5, max_kept=34
   )
   pooled = np.asarray(quadrants(a)[0])
   np.testing.assert_allclose(kept, pooled[::3], rtol=1e-6)  # across chunks

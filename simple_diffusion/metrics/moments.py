@@ -24,7 +24,7 @@ class Moments(NamedTuple):
 
   Attributes:
     count: number of features, N.
-    mean: float64 [D].
+    mean: float64 [D]; zeros if N is 0.
     scatter: float64 [D, D], the sum of (x - mean) (x - mean)^T.
   """
 
@@ -77,7 +77,8 @@ def covariance(moments: Moments) -> np.ndarray:
 def merge_processes(moments: Moments) -> Moments:
   """Moments of the features of all processes, the same on each of them.
 
-  Every process must call it, with at least one feature of its own.
+  Every process must call it, the first with at least one feature. Another may
+  have none: moments of count 0.
   """
   if jax.process_count() == 1:
     return moments
