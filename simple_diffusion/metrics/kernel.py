@@ -40,7 +40,7 @@ def kernel_distance(
 
     se^2 = sum over both sets of (n - 1) / n sum_i (v_{-i} - mean of v_{-i})^2
 
-  Both sets must be independent of each other. Of a set and its copy the value is
+  The sets must be independent of each other. Of a set and its copy the value is
 
     -2 / n (mean_i k(a_i, a_i) - mean_{i != j} k(a_i, a_j))
 
