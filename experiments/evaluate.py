@@ -13,9 +13,11 @@ digits is that network, see `digits_quality`. One line is appended to --results,
 from which scripts.tables makes tables.
 
 With --distributed it is one of several processes that share the batches out,
-see `shares`, and find what one process finds, up to rounding. Each has a copy
-of the parameters on its own devices; workdir, data and weights must be there
-for all of them.
+see `shares`, and find what one process finds, up to rounding, if the batch size
+is a multiple of each one's devices: the noise of the held-out loss depends on
+it. Each has a copy of the parameters on its own devices; workdir, data and
+weights must be there for all of them. That the images are the same is checked
+by a hash with a feature network, else only that they are as many.
 """
 
 import contextlib
@@ -193,7 +195,7 @@ def samples_record(config, programs, params, network, sources, seed) -> dict:
   return sampler_record(config, seed, labels=asked) | quality
 
 
-def agree(config, step, network, splits):
+def agree(config, step, network, splits, sources):
   """Ends all processes if one would measure something else than the first."""
   with processes.same_fate():
     processes.require_same(
@@ -202,8 +204,8 @@ def agree(config, step, network, splits):
       seed=flags.FLAGS.seed,
       features=network and [network.name, network.weights_hash],
       splits=splits,
+      num_images={role: len(source) for role, source in sources.items()},
       fsdp=flags.FLAGS.fsdp,
-      num_devices=jax.local_device_count(),
       git_commit=workdir_lib.git_sha(),
       jax=jax.__version__,
     )
@@ -242,7 +244,7 @@ def evaluate():
     # Now, so that a folder that can't be made is an error before the work.
     if processes.is_first():
       results.parent.mkdir(parents=True, exist_ok=True)
-  agree(config, step, network, splits)
+  agree(config, step, network, splits, sources)
 
   bins = held_out_loss.measure(
     config, programs, params, sources["held_out"], seed=seed
@@ -258,6 +260,8 @@ def evaluate():
     "checkpoint_step": step,
     "ema_decay": config.train.ema_decay,
     "held_out_split": splits["held_out"],
+    "num_held_out": len(sources["held_out"]),
+    "seed": seed,
     "held_out_loss": bins,
   }
   if config.data.name == "digits" or network:

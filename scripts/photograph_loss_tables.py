@@ -4,43 +4,43 @@
 from scripts import photograph_runs
 from scripts import results
 
+# The folder's name; one data set has columns enough.
+DATA = "clothing"
 
-def columns(args: dict[str, dict]) -> list[tuple]:
-  """(name, runs) of the points of studies, on photographs of clothes.
+
+def table(args: dict[str, dict]) -> str:
+  """v-MSE, a row for each bin of log-SNR and a column for each point.
 
   Args:
     args: of configs/photographs.py, with the changes of the model in which the
       runs differ from it.
   """
-  found = results.lines("photographs")
-  several = len(args) > 1
-  return [
-    (f"{arg.partition(',')[0]}: {name}" if several else name, runs)
-    for arg, changes in args.items()
-    for data, name, runs in photograph_runs.study(arg, found, **changes)
-    if data == "clothing"
+  points = [
+    (f"{arg.partition(',')[0]}: {name}" if len(args) > 1 else name, runs)
+    for arg, data, name, runs in photograph_runs.studies(
+      args, results.lines("photographs")
+    )
+    if data == DATA
   ]
-
-
-def table(args: dict[str, dict]) -> str:
-  """v-MSE, a row for each bin of log-SNR and a column for each point."""
-  points = columns(args)
   if not points:
     return "Not yet run."
   header, by_point = zip(*points, strict=True)
   losses = [photograph_runs.v_mse_by_logsnr(runs) for runs in by_point]
-  rows = [("seeds", *(str(len(runs)) for runs in by_point))]
+  rows = [
+    ("seeds", *(str(len(runs)) for runs in by_point)),
+    ("steps", *(f"{runs[0]['checkpoint_step']:,}" for runs in by_point)),
+  ]
   # Not those that the end of one schedule cuts and that of another doesn't.
   shared = [bin_ for bin_ in losses[0] if all(bin_ in bins for bins in losses)]
   for low, high in shared:
     cells = [photograph_runs.cell(bins[low, high], 3) for bins in losses]
     rows.append((f"{low:g} to {high:g}", *cells))
   newest = by_point[-1][-1]
+  batch_size = newest["config"]["train"]["batch_size"]
   return (
     f"{results.markdown(('log-SNR', *header), rows)}\n\n"
-    "v-MSE of held-out photographs of clothes after "
-    f"{newest['checkpoint_step']:,} steps of "
-    f"{newest['config']['train']['batch_size']} images; "
+    f"v-MSE of the {newest['held_out_split']} split of {DATA}, EMA "
+    f"{newest['ema_decay']:g}, {batch_size} images a step; "
     f"{results.where(newest['environment'])}."
   )
 

@@ -22,15 +22,26 @@ NARROW = dict(channel_multiplier=[1, 2, 4, 8])
 
 def protocol(record: dict) -> tuple:
   """What numbers must share to stand in one table; sizes share no reference."""
-  samples = record["samples"]
+  split, samples = record["held_out_split"], record.get("samples")
+  if samples is None:
+    return (split,)
   return (
+    split,
     samples["features"]["name"],
     samples["features"]["weights_hash"],
     samples["num_samples"],
     samples["seed"],
     samples.get("labels"),
-    record["held_out_split"],
   )
+
+
+def by_protocol(found: list[dict]) -> list[list[dict]]:
+  """The records of each protocol, that of the newest record first."""
+  parts = {}
+  for r in found:
+    # A protocol goes to the end with its newest record.
+    parts[protocol(r)] = [*parts.pop(protocol(r), []), r]
+  return list(reversed(parts.values()))
 
 
 def of_one_protocol(found: list[dict]) -> list[dict]:
@@ -38,18 +49,12 @@ def of_one_protocol(found: list[dict]) -> list[dict]:
 
   So a single evaluation of fewer samples, or of another seed, changes nothing.
   """
-  by_protocol = {}
-  for r in found:
-    # A protocol goes to the end with its newest record.
-    by_protocol[protocol(r)] = [*by_protocol.pop(protocol(r), []), r]
-  return max(reversed(by_protocol.values()), key=len, default=[])
+  return max(by_protocol(found), key=len, default=[])
 
 
 def with_samples() -> list[dict]:
-  """Records with samples by one protocol, of whatever step."""
-  return of_one_protocol(
-    [r for r in results.lines("photographs") if "samples" in r]
-  )
+  """Records of samples, of whatever step and protocol."""
+  return [r for r in results.lines("photographs") if "samples" in r]
 
 
 def finished(record: dict) -> bool:
@@ -93,8 +98,8 @@ def names(arg: str) -> list[str]:
       return [name or "the config" for name in found]
 
 
-def runs_of(arg: str, overrides: dict, found: list[dict], **changes) -> dict:
-  """The finished runs of a config, one a seed, by data set.
+def finished_of(arg: str, overrides: dict, found: list[dict], **changes):
+  """The records of finished runs of a config, of whatever seed and length.
 
   Args:
     arg: of configs/photographs.py.
@@ -106,36 +111,65 @@ def runs_of(arg: str, overrides: dict, found: list[dict], **changes) -> dict:
     points_lib.parse_config(f"configs/photographs.py:{arg}", overrides)
   )
   config["model"] |= changes
+  return [
+    r
+    for r in found
+    if finished(r) and results.is_of(r, config, apart=SAME_POINT)
+  ]
+
+
+def by_data_and_seed(found: list[dict]) -> dict:
+  """Of a point's records the longest trainings', one a seed, by data set."""
   by_data = {}
   for r in found:
-    if finished(r) and results.is_of(r, config, apart=SAME_POINT):
-      by_data.setdefault(folder(r), []).append(r)
+    by_data.setdefault(folder(r), []).append(r)
   for data, runs in by_data.items():
-    # The longest trainings, and of a seed the newest.
     steps = max(r["checkpoint_step"] for r in runs)
     runs = [r for r in runs if r["checkpoint_step"] == steps]
-    by_seed = {r["config"]["train"]["seed"]: r for r in runs}
-    by_data[data] = list(by_seed.values())
+    # Of a seed the newest.
+    by_data[data] = list(
+      {r["config"]["train"]["seed"]: r for r in runs}.values()
+    )
   return by_data
 
 
-def study(arg: str, found: list[dict], **changes) -> list[tuple]:
-  """(data set, point's name, its runs) of the points that have results.
+def studies(args: dict[str, dict], found: list[dict]) -> list[tuple]:
+  """(arg, data set, point's name, its runs) of the points that have results.
 
-  Of photographs with two such points or more: one alone compares nothing.
+  By the protocol that has most of them, and of photographs with two such points
+  of a study or more: one alone compares nothing.
 
   Args:
-    arg: of configs/photographs.py.
+    args: of configs/photographs.py, with the changes of the model in which the
+      runs differ from it.
     found: records.
-    **changes: of the model, in which the runs differ from the config.
   """
-  points = [
-    (data, name, runs)
+  of_point = {
+    (arg, name): finished_of(arg, overrides, found, **changes)
+    for arg, changes in args.items()
     for name, overrides in zip(names(arg), points_of(arg), strict=True)
-    for data, runs in sorted(runs_of(arg, overrides, found, **changes).items())
+  }
+  records = [r for runs in of_point.values() for r in runs]
+  # By records, one point that many studies share would outvote a study.
+  return max(
+    (compared(of_point, part) for part in by_protocol(records)),
+    key=len,
+    default=[],
+  )
+
+
+def compared(of_point: dict, part: list[dict]) -> list[tuple]:
+  """`studies` of a part of the records."""
+  part = set(map(id, part))
+  points = [
+    (arg, data, name, runs)
+    for (arg, name), records in of_point.items()
+    for data, runs in sorted(
+      by_data_and_seed([r for r in records if id(r) in part]).items()
+    )
   ]
-  sets = [data for data, *_ in points]
-  return [point for point in points if sets.count(point[0]) > 1]
+  sets = [point[:2] for point in points]
+  return [point for point in points if sets.count(point[:2]) > 1]
 
 
 def mean_and_error(values) -> tuple:

@@ -135,8 +135,9 @@ def samplers(network: str) -> str:
   rows = [row(r) for r in sorted(found, key=place)]
   r = found[-1]
   t, real = r["config"]["train"], r["samples"]["real"]
+  size = r["config"]["data"]["image_size"]
   caption = photograph_tables.caption(
-    {f"{r['config']['data']['image_size']} pixels": r}
+    {f"{photograph_runs.folder(r)}, {size} pixels": r}
   )
   return (
     f"{results.markdown(header, rows)}\n\n"
@@ -149,7 +150,11 @@ def samplers(network: str) -> str:
 
 
 def more(mine: dict, reference: dict) -> str:
-  """How much larger a kernel distance is, with its error, in percent."""
+  """How much larger a kernel distance is, with its error, in percent.
+
+  As if the two were independent. They share the held-out images, so the error
+  is likely too large.
+  """
   key, error = "kernel", "kernel_standard_error"
   ratio = mine[key] / reference[key]
   relative = math.hypot(*(d[error] / d[key] for d in (mine, reference)))

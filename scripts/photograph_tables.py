@@ -15,11 +15,11 @@ COLUMNS = (
 )
 
 
-def row(size: int, data: str, name: str, runs: list[dict]) -> tuple[str, ...]:
+def row(size: str, data: str, name: str, runs: list[dict]) -> tuple[str, ...]:
   """A point of a study, its seeds together."""
   return (
     data,
-    f"{size}",
+    size,
     name,
     str(len(runs)),
     f"{runs[0]['checkpoint_step']:,}",
@@ -32,18 +32,21 @@ def row(size: int, data: str, name: str, runs: list[dict]) -> tuple[str, ...]:
 
 def table(study: str, sizes=tuple(photographs.PATCHING), **changes) -> str:
   """A study's points at all sizes; changes of the model as in `runs_of`."""
-  found = photograph_runs.with_samples()
-  rows, newest = [], {}
-  for size in sizes:
-    for point in photograph_runs.study(f"{size},{study}", found, **changes):
-      rows.append(row(size, *point))
-      newest[f"{size} pixels"] = point[-1][-1]
-  if not rows:
+  points = photograph_runs.studies(
+    {f"{size},{study}": changes for size in sizes},
+    photograph_runs.with_samples(),
+  )
+  if not points:
     return "Not yet run."
+  rows, newest = [], {}
+  for arg, data, name, runs in points:
+    size = arg.partition(",")[0]
+    rows.append(row(size, data, name, runs))
+    newest[f"{data}, {size} pixels"] = runs[-1]
   header = (
     "photographs",
     "pixels",
-    study,
+    "setting",
     "seeds",
     "steps",
     *(name for name, *_ in COLUMNS),

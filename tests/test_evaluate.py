@@ -123,19 +123,23 @@ def assert_same_numbers(found, expected, name=""):
     assert found == expected, name
 
 
-def test_processes_find_what_one_finds(run):
+# Of 12 samples and 12 and 18 images; of 32 at a time the second has no batch.
+@pytest.mark.parametrize("batch_size", [8, 32])
+def test_processes_find_what_one_finds(run, batch_size):
+  one, two = f"one_{batch_size}", f"two_{batch_size}"
   flags = [
+    f"--batch_size={batch_size}",
     "--feature_network=mobilenet_v2",
     f"--feature_weights={run}/mobilenet.npz",
   ]
-  real_runs.finish([evaluate(run, *flags, results="one")])
+  real_runs.finish([evaluate(run, *flags, results=one)])
   grid = f"--grid={run}/grid_of_two.png"
-  printed = real_runs.finish(evaluate_in_two(run, *flags, grid, results="two"))
+  printed = real_runs.finish(evaluate_in_two(run, *flags, grid, results=two))
   for words in ("log-SNR", "frechet", "appended to"):
     assert words in printed[0] and words not in printed[1]
   with PIL.Image.open(run / "grid_of_two.png") as drawn:
     assert drawn.width == 2 * 65 + 1
-  expected, found = record(run, "one"), record(run, "two")
+  expected, found = record(run, one), record(run, two)
   assert expected.pop("environment")["num_processes"] == 1
   assert found.pop("environment")["num_processes"] == 2
   for theirs, ours in zip(

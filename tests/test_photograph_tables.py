@@ -82,11 +82,10 @@ def results(tmp_path, monkeypatch):
 
 
 def rows_of_table_2():
-  found = photograph_runs.with_samples()
-  return [
-    photograph_tables.row(128, *point)
-    for point in photograph_runs.study("128,table2", found)
-  ]
+  points = photograph_runs.studies(
+    {"128,table2": {}}, photograph_runs.with_samples()
+  )
+  return [photograph_tables.row("128", *point[1:]) for point in points]
 
 
 def test_seeds_of_a_row_come_together(results):
@@ -162,6 +161,20 @@ def test_the_protocol_of_most_records_counts():
   assert most([]) == []
 
 
+def test_a_study_of_another_protocol_is_hidden_by_none(results):
+  many = [shifted(ref, seed, kernel=1.0) for ref in (64, 32) for seed in (0, 1)]
+  other = [
+    record("64,table6", over, kernel=1.0)
+    for over in ({}, {"objective.multiscale_base": 32})
+  ]
+  for r in other:
+    r["samples"]["num_samples"] = 5_000
+  results([*other, *many])
+  by_name = {make.__name__: make for make in photograph_tables.MAKERS}
+  assert "5,000 samples" in by_name["photographs_table6"]()
+  assert "1,000 samples" in by_name["photographs_table2"]()
+
+
 def test_captions_have_the_references_of_their_sizes(results):
   def references(record, train, held_out):
     for side, n, hash_ in (("train", 300, train), ("held_out", 30, held_out)):
@@ -175,11 +188,19 @@ def test_captions_have_the_references_of_their_sizes(results):
     references(record("64,table6", over, kernel=1.0), "aa", "bb")
     for over in ({}, {"objective.multiscale_base": 32})
   ]
+  birds = [
+    references(record("64,table6", over, kernel=1.0, data="birds"), "ee", "ff")
+    for over in ({}, {"objective.multiscale_base": 32})
+  ]
   elsewhere = references(shifted(32.0, 0, kernel=1.0), "cc", "dd")
-  results([*small, elsewhere])
+  results([*small, *birds, elsewhere])
   by_name = {make.__name__: make for make in photograph_tables.MAKERS}
   table = by_name["photographs_table6"]()
-  assert "64 pixels: 300 training images (aa), 30 held out (bb)" in table
+  for text in (
+    "flowers, 64 pixels: 300 training images (aa), 30 held out (bb)",
+    "birds, 64 pixels: 300 training images (ee), 30 held out (ff)",
+  ):
+    assert text in table
   assert "cc" not in table and "EMA 0.998" in table
 
 
@@ -191,9 +212,9 @@ def test_runs_with_another_model_have_a_table_of_their_own(results):
   results([narrow, wide])
   found = photograph_runs.with_samples()
   for changes, kernel in (({}, 1.0), (photograph_runs.NARROW, 2.0)):
-    (runs,) = photograph_runs.runs_of(
+    runs = photograph_runs.finished_of(
       "256,table2", overrides, found, **changes
-    ).values()
+    )
     assert [r["samples"]["train"]["kernel"] for r in runs] == [kernel]
 
 
@@ -236,6 +257,7 @@ def test_losses_of_a_study(results):
   # sqrt(((0.1 - 0.2)^2 + (0.3 - 0.2)^2) / 1 / 2) = 0.1
   assert rows == [
     "| seeds | 2 | 1 |",
+    "| steps | 2,000 | 2,000 |",
     "| -3 to 0 | 0.200 ± 0.100 | 0.100 |",
     "| 0 to 2.5 | 0.200 ± 0.000 | 0.400 |",
   ]

@@ -33,8 +33,8 @@ def runs(size: int, found: list[dict], **changes) -> dict:
       "schedule.ref_at_noise": reference(size),
       "schedule.ref_at_data": reference(size),
     }
-    by_data = photograph_runs.runs_of(
-      f"{size},table2", overrides, found, **changes
+    by_data = photograph_runs.by_data_and_seed(
+      photograph_runs.finished_of(f"{size},table2", overrides, found, **changes)
     )
     by_schedule[name] = by_data.get("clothing", [])
   return by_schedule if all(map(len, by_schedule.values())) else {}
@@ -88,7 +88,9 @@ def draw_by_logsnr(axes, of_size, colour, mark):
 
 
 def draw():
-  found = panels(photograph_runs.with_samples())
+  found = panels(
+    photograph_runs.of_one_protocol(photograph_runs.with_samples())
+  )
   if not found:
     raise measured.NotYetRun(COMMAND)
   canvas = canvas_lib.blank(330)

@@ -54,6 +54,7 @@ def _frechet(name, ours, other_distance, theirs, against):
 
 
 def _metrics(a, b, logits):
+  """Of the same features and logits, ours."""
   kernel = metrics.kernel_distance(a, b)
   found = {
     "kernel distance": (kernel.value, pytorch.kernel_distance(a, b)),
