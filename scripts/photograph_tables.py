@@ -31,7 +31,7 @@ def row(size: str, data: str, name: str, runs: list[dict]) -> tuple[str, ...]:
 
 
 def table(study: str, sizes=tuple(photographs.PATCHING), **changes) -> str:
-  """A study's points at all sizes; changes of the model as in `runs_of`."""
+  """A study's points at all sizes; changes of the model as in `studies`."""
   points = photograph_runs.studies(
     {f"{size},{study}": changes for size in sizes},
     photograph_runs.with_samples(),

@@ -12,10 +12,10 @@ COMMAND = (
   "--config.data.data_dir=data/clothing --root=runs/table2_128"
 )
 
-# Of the schedule, as a function of the size: colour, mark.
+# By the name that table 2 has: colour, mark.
 SCHEDULES = {
-  "cosine": (float, canvas_lib.VERMILION, "o"),
-  "shifted to 32": (lambda size: 32.0, canvas_lib.BLUE, "s"),
+  "cosine": (canvas_lib.VERMILION, "o"),
+  "shifted to 32": (canvas_lib.BLUE, "s"),
 }
 
 
@@ -27,17 +27,11 @@ def runs(size: int, found: list[dict], **changes) -> dict:
     found: records.
     **changes: of the model, in which the runs differ from the config.
   """
-  by_schedule = {}
-  for name, (reference, _, _) in SCHEDULES.items():
-    overrides = {
-      "schedule.ref_at_noise": reference(size),
-      "schedule.ref_at_data": reference(size),
-    }
-    by_data = photograph_runs.by_data_and_seed(
-      photograph_runs.finished_of(f"{size},table2", overrides, found, **changes)
-    )
-    by_schedule[name] = by_data.get("clothing", [])
-  return by_schedule if all(map(len, by_schedule.values())) else {}
+  study = photograph_runs.studies({f"{size},table2": changes}, found)
+  by_name = {name: of for _, data, name, of in study if data == "clothing"}
+  if not by_name.keys() >= SCHEDULES.keys():
+    return {}
+  return {name: by_name[name] for name in SCHEDULES}
 
 
 def panels(found: list[dict]) -> dict:
@@ -88,9 +82,7 @@ def draw_by_logsnr(axes, of_size, colour, mark):
 
 
 def draw():
-  found = panels(
-    photograph_runs.of_one_protocol(photograph_runs.with_samples())
-  )
+  found = panels(photograph_runs.with_samples())
   if not found:
     raise measured.NotYetRun(COMMAND)
   canvas = canvas_lib.blank(330)
@@ -117,7 +109,7 @@ def draw():
     axes.set_xticks([-15, 0, 15])
     if i:
       axes.tick_params(labelleft=False)
-  for name, (_, colour, mark) in SCHEDULES.items():
+  for name, (colour, mark) in SCHEDULES.items():
     of_sizes = [of_schedule[name] for of_schedule in found.values()]
     draw_by_size(by_size, name, of_sizes, colour, mark)
     for title, axes in losses.items():
