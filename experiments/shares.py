@@ -10,6 +10,8 @@ import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
+from simple_diffusion.metrics import moments
+
 
 def mine() -> slice:
   """This process's part of a sequence of batches: sequence[mine()]."""
@@ -65,7 +67,4 @@ def total(values: np.ndarray) -> np.ndarray:
   """The sum of float64 arrays of equal shape over the processes, on each."""
   if jax.process_count() == 1:
     return values
-  # As halves of 32 bits: JAX would round float64 to float32 on the way.
-  halves = np.float64(values).reshape(-1).view(np.uint32)
-  parts = multihost_utils.process_allgather(halves).view(np.float64)
-  return parts.sum(0).reshape(values.shape)
+  return moments.gather_float64(values).sum(0)

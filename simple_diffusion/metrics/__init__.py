@@ -17,8 +17,8 @@ any other network they are Frechet and kernel distances, and their size means
 nothing beside published ones. Always say the number of images: all but
 `kernel_distance` change with it.
 
-Nothing here needs JAX but `merge_processes`. Statistics are float64. Sets of
-moments merge: by batch, by process.
+Nothing here needs JAX but what gathers from processes. Statistics are float64.
+Sets of moments merge: by batch, by process.
 """
 
 from simple_diffusion.metrics.frechet import frechet_distance

@@ -82,15 +82,17 @@ def merge_processes(moments: Moments) -> Moments:
   """
   if jax.process_count() == 1:
     return moments
+  counts, means, scatters = map(gather_float64, moments)
+  parts = map(Moments, map(int, counts), means, scatters)
+  return functools.reduce(merge, parts)
+
+
+def gather_float64(values) -> np.ndarray:
+  """Float64 values of equal shape [...] of all P processes: [P, ...] on each.
+
+  Every process of several must call it.
+  """
   # As halves of 32 bits: JAX would round float64 to float32 on the way.
-  count, mean, scatter = multihost_utils.process_allgather(
-    [np.float64(part).reshape(-1).view(np.uint32) for part in moments]
-  )
-  parts = [
-    Moments(int(n.view(np.float64)[0]), m.view(np.float64), s.view(np.float64))
-    for n, m, s in zip(count, mean, scatter, strict=True)
-  ]
-  dim = len(moments.mean)
-  return functools.reduce(
-    merge, [p._replace(scatter=p.scatter.reshape(dim, dim)) for p in parts]
-  )
+  halves = np.float64(values).reshape(-1).view(np.uint32)
+  rows = multihost_utils.process_allgather(halves)
+  return rows.view(np.float64).reshape(-1, *np.shape(values))
