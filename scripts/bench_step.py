@@ -31,6 +31,7 @@ Appends one record to experiments/results/bench_step.jsonl:
            the gradient in, and before that once for its norm
 """
 
+import copy
 import pathlib
 import re
 
@@ -66,7 +67,8 @@ def override(config, text: str):
   pairs = re.split(r",(?=[\w.]+=)", text)
   try:
     return overrides.apply(
-      config.copy_and_resolve_references(),
+      # With its placeholders: without, what they hold has no type.
+      copy.deepcopy(config),
       [f"--config.{pair}" for pair in pairs],
     )
   except ValueError as error:

@@ -62,6 +62,7 @@ MAKERS = (
       "256,table2": photograph_runs.NARROW,
     },
   ),
+  _maker("table2_small_loss", {"64,table2,small": {}, "128,table2,small": {}}),
   _maker("table3_loss", {"64,table3,small": {}}),
   _maker("table4_loss", {"64,table4,small": {}}),
   _maker("table5_loss", {"64,table5,small": {}}),

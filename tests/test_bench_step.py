@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import pytest
 
 from configs import digits
+from configs import photographs
 from experiments import chips
 from experiments.planning import child
 from experiments.planning import costs
@@ -151,6 +152,12 @@ def test_overrides_leave_the_config_alone():
   )
   assert other.model.channel_multiplier == (1, 2)
   assert other.train.batch_size == 8
+
+
+def test_overrides_fill_a_placeholder():
+  config = photographs.get_config()
+  other = bench_step.override(config, "model.num_classes=10")
+  assert (other.model.num_classes, config.model.num_classes) == (10, None)
 
 
 def test_too_little_memory_names_the_remedies():
