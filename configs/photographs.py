@@ -7,7 +7,7 @@
     --config.data.data_dir=data/clothing --root=runs/table2_128
 
 The argument is <64|128|256>,<study>. `uvit` is the class-conditional U-ViT and
-`unet` the ablations' U-Net trained five times as long, for samplers and
+`unet` the ablations' U-Net trained for 6,000 steps, for samplers and
 guidance. table2 .. table6 are the paper's tables, each a `sweep()` over the
 U-Net and three seeds. With ,small after it a study has a U-Net of half the
 width and trains on 6,400 images: ten minutes of one core of a CPU, compared by
@@ -28,9 +28,10 @@ images.)
 
 Data: a folder that scripts.prepare_images made, with splits train and test.
 Both networks see maps of 64x64 at most, whatever the image: between sizes the
-task differs, and hardly the cost. Hardware: a GPU (12.8 M parameters of the
-U-Net, 43.6 M of the U-ViT, in bfloat16). Numbers, as far as they were run:
-docs/ablations.md.
+task differs, and hardly the cost of a step. At 256 the U-Net's first level is
+twice as wide, and a study trains twice as long. Hardware: a GPU (12.8 M
+parameters of the U-Net at 64, 43.6 M of the U-ViT, in bfloat16). Numbers, as
+far as they were run: docs/ablations.md.
 """
 
 from configs import arguments
@@ -65,7 +66,7 @@ def _levels(size, factor):
 # The U-Net that a CPU can train.
 SMALL = dict(base_channels=16, emb_channels=128, num_heads=1, dtype="float32")
 
-# Of a study. Patches of 48 numbers take longer to come free of noise.
+# Of a study. At 256 samples were full of noise after 1,200.
 STEPS = {64: 1_200, 128: 1_200, 256: 2_400}
 
 LONGER = ("uvit", "unet")

@@ -41,7 +41,7 @@ def table(args: dict[str, dict]) -> str:
     f"{results.markdown(('log-SNR', *header), rows)}\n\n"
     f"v-MSE of the {newest['held_out_split']} split of {DATA}, EMA "
     f"{newest['ema_decay']:g}, {batch_size} images a step; "
-    f"{results.where(newest['environment'])}."
+    f"{results.where(*(r['environment'] for of in by_point for r in of))}."
   )
 
 

@@ -145,7 +145,7 @@ def samplers(network: str) -> str:
     f"{t['batch_size']} images a step. ± is the jackknife's, over images. The "
     "held-out photographs' own kernel distance to training ones is "
     f"{real['kernel']:.3f} ± {real['kernel_standard_error']:.3f}. Newest row: "
-    f"{caption}"
+    f"{caption} {results.where(r['environment'])}."
   )
 
 

@@ -52,8 +52,10 @@ def table(study: str, sizes=tuple(photographs.PATCHING), **changes) -> str:
     *(name for name, *_ in COLUMNS),
   )
   *_, last = newest.values()
+  where = results.where(*(r["environment"] for *_, of in points for r in of))
   return (
-    f"{results.markdown(header, rows)}\n\nBy {sampler(last)}. {caption(newest)}"
+    f"{results.markdown(header, rows)}\n\nBy {sampler(last)}. "
+    f"{caption(newest)} {where}."
   )
 
 
@@ -76,8 +78,7 @@ def caption(newest: dict[str, dict]) -> str:
     f"{s['num_samples']:,} samples of seed {s['seed']}, features of "
     f"{s['features']['name']} ({s['features']['weights_hash']}) of images "
     f"resized {s['features']['resize']}, crop "
-    f"{record['config']['data']['crop']}; {references}. "
-    f"{results.where(record['environment'])}."
+    f"{record['config']['data']['crop']}; {references}."
   )
 
 

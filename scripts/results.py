@@ -43,11 +43,17 @@ def is_of(record: dict, config: dict, *, apart: tuple[str, ...] = ()) -> bool:
   return all(text.partition(" ")[0] in apart for text in found)
 
 
-def where(environment: dict) -> str:
-  """What a record was measured on, and with which code."""
-  return (
-    f"{environment['devices'][0]}, {environment['num_cores']} cores, jax "
-    f"{environment['versions']['jax']}, commit {environment['git_sha']}"
+def where(*environments: dict) -> str:
+  """What records were measured on, and with which code; each commit once."""
+  of_machine = {}
+  for e in environments:
+    machine = (
+      f"{e['devices'][0]}, {e['num_cores']} cores, jax {e['versions']['jax']}"
+    )
+    of_machine.setdefault(machine, {})[str(e["git_sha"])] = None
+  return "; ".join(
+    f"{machine}, commit{'s' * (len(commits) > 1)} {', '.join(commits)}"
+    for machine, commits in of_machine.items()
   )
 
 

@@ -75,7 +75,12 @@ def test_of_softmax_and_one_hot_labels_it_is_smooth_accuracy():
   np.testing.assert_allclose(result, expected, rtol=1e-6)
 
 
-@BOTH
+@pytest.mark.parametrize(
+  "f",
+  # The slow test of a mesh has both.
+  [pytest.param(MICRO, marks=pytest.mark.slow), MACRO],
+  ids=["micro", "macro"],
+)
 def test_shards_equal_the_whole_batch(f):
   """A small model, differentiated inside and outside the named axis."""
   x = jnp.float32(RNG.normal(size=(B, 3)))

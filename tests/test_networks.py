@@ -292,10 +292,14 @@ def value_and_grad(network, variables, key, *args):
 
 
 @pytest.mark.parametrize(
-  "network",
-  [UVIT, ONE_LEVEL_UNET],
+  "network, policy",
+  [
+    (UVIT, "all"),
+    (ONE_LEVEL_UNET, "dots"),
+    pytest.param(UVIT, "dots", marks=pytest.mark.slow),
+    pytest.param(ONE_LEVEL_UNET, "all", marks=pytest.mark.slow),
+  ],
 )
-@pytest.mark.parametrize("policy", ["dots", "all"])
 def test_remat_is_the_same_function(network, policy):
   # The values, the gradient and the dropped features.
   key, other_key = jax.random.split(jax.random.key(0, impl="rbg"))

@@ -57,6 +57,7 @@ def test_code_is_the_documented_one():
   assert cli.EXIT_PREEMPTED == PREEMPTED
 
 
+@pytest.mark.slow
 def test_profile_is_written(whole):
   workdir, err = whole
   assert f"profile from step 101 on: {workdir}/profile" in err
