@@ -97,14 +97,11 @@ def table(rows: dict[str, dict], columns: dict[str, str]) -> str:
 
 
 def _protocol(config: dict, rows: dict[str, dict]) -> str:
-  environments = [record["environment"] for record in rows.values()]
-  commits = sorted({e["git_sha"] for e in environments})
+  where = results.where(*(record["environment"] for record in rows.values()))
   points = config["search"]["num_points"]
-  e = environments[-1]
   return (
     f"Mean ± standard error over {len(config['seeds'])} seeds; {points} points "
-    f"a method ({e['devices'][0]}, {e['num_cores']} cores, jax "
-    f"{e['versions']['jax']}, commit {', '.join(commits)})."
+    f"a method ({where})."
   )
 
 

@@ -163,12 +163,8 @@ def protocol(num_seeds: int) -> str:
 
 def where(columns) -> str:
   """The machine and the commits of (config, records by method)."""
-  environments = [r["environment"] for _, of in columns for r in of.values()]
-  commits = sorted({e["git_sha"] for e in environments})
-  e = environments[0]
-  return (
-    f"{e['devices'][0]}, {e['num_cores']} cores, jax {e['versions']['jax']}, "
-    f"commit {', '.join(commits)}"
+  return results.where(
+    *(r["environment"] for _, of in columns for r in of.values())
   )
 
 

@@ -50,9 +50,9 @@ def where(*environments: dict) -> str:
     machine = (
       f"{e['devices'][0]}, {e['num_cores']} cores, jax {e['versions']['jax']}"
     )
-    of_machine.setdefault(machine, {})[str(e["git_sha"])] = None
+    of_machine.setdefault(machine, set()).add(str(e["git_sha"]))
   return "; ".join(
-    f"{machine}, commit{'s' * (len(commits) > 1)} {', '.join(commits)}"
+    f"{machine}, commit{'s' * (len(commits) > 1)} {', '.join(sorted(commits))}"
     for machine, commits in of_machine.items()
   )
 
