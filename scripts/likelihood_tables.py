@@ -7,7 +7,7 @@ from scripts import results
 
 
 def measurements() -> list[dict]:
-  """The newest record of each data set, split and protocol, split by split."""
+  """The newest of each data set, split, protocol and network, in order."""
   newest = {}
   for record in results.lines("likelihood"):
     newest[
@@ -15,6 +15,7 @@ def measurements() -> list[dict]:
       record["split"],
       record["num_examples"],
       json.dumps(record["protocol"], sort_keys=True),
+      json.dumps(record["config"]["model"], sort_keys=True),
     ] = record
   return [
     record for _, record in sorted(newest.items(), key=lambda r: r[0][:2])
@@ -46,6 +47,17 @@ def _parts(record) -> str:
   return " + ".join(f"{record[name]:.3f}" for name in names)
 
 
+def _networks(records) -> list[str]:
+  """Each record's network, by what not all of them have."""
+  models = [r["config"]["model"] for r in records]
+  names = [
+    name
+    for name in sorted({name for model in models for name in model})
+    if any(model.get(name) != models[0].get(name) for model in models)
+  ]
+  return [", ".join(f"{n} {model.get(n)}" for n in names) for model in models]
+
+
 def _measured_by(record) -> dict[str, str]:
   """What else the number depends on."""
   protocol, environment = record["protocol"], record["environment"]
@@ -65,6 +77,9 @@ def likelihood() -> str:
   if not records:
     return "Not yet run."
   by = [_measured_by(r) for r in records]
+  networks = _networks(records)
+  if any(networks):
+    by = [{"network": n, **each} for n, each in zip(networks, by, strict=True)]
   # A column that says the same of all rows is for the text.
   shared = [name for name in by[0] if len({each[name] for each in by}) == 1]
   rows = [

@@ -33,7 +33,10 @@ ODE = {
 def record(protocol, bits=2.0, *, commit="one", **changes):
   """A line as the program would write it; the numbers alone are made up."""
   return {
-    "config": {"data": {"name": "digits"}},
+    "config": {
+      "data": {"name": "digits"},
+      "model": {"name": "uvit", "base_channels": 32},
+    },
     "checkpoint_step": 3_000,
     "ema_decay": 0.999,
     "split": "test",
@@ -99,6 +102,18 @@ def test_the_newest_of_a_protocol(table):
     "2.500 ± 0.125",
     "2.000 ± 0.125",
   ]
+
+
+def test_of_another_network_another_row(table):
+  wide, unet = record(VLB, 2.5), record(VLB, 3.0)
+  wide["config"]["model"]["base_channels"] = 64
+  unet["config"]["model"] |= {"name": "unet", "dropout": 0.1}
+  lines, _ = table(record(VLB), wide, unet)
+  assert {(line["network"], line["bits/dim"]) for line in lines} == {
+    ("base_channels 32, dropout None, name uvit", "2.000 ± 0.125"),
+    ("base_channels 64, dropout None, name uvit", "2.500 ± 0.125"),
+    ("base_channels 32, dropout 0.1, name unet", "3.000 ± 0.125"),
+  }
 
 
 def test_nothing_yet(tmp_path, monkeypatch):
