@@ -3,6 +3,7 @@
 
 from experiments import workdir
 from scripts import paper_rows
+from scripts import protocols
 from scripts import results
 from simple_diffusion.features import inception
 
@@ -31,7 +32,7 @@ def record_of(row: paper_rows.Row) -> dict | None:
 
 
 def measured(row: paper_rows.Row) -> str:
-  """FID train / eval and IS with their protocol, or "not yet run"."""
+  """FID train / eval and IS, or "not yet run"; `notes` have the protocol."""
   record = record_of(row)
   if record is None:
     return "not yet run"
@@ -43,3 +44,18 @@ def measured(row: paper_rows.Row) -> str:
     f"{s['train']['frechet']:.2f} / {s['held_out']['frechet']:.2f}, IS "
     f"{score:.1f}, {s['num_samples']:,} samples, {s['features']['name']}"
   )
+
+
+def notes(rows) -> str:
+  """Below a table: the protocol of each of its rows that is measured."""
+  lines = []
+  for row in rows:
+    if row.config is None or (record := record_of(row)) is None:
+      continue
+    size = f"{row.size} pixels"
+    lines.append(
+      f"* ours, {row.name}, {size}: step {record['checkpoint_step']:,}, "
+      f"{protocols.sampler(record)}. {protocols.measures({size: record})} "
+      f"{results.where(record['environment'])}."
+    )
+  return "\n\n" + "\n".join(lines) if lines else ""

@@ -27,9 +27,8 @@ def _rows_of(table: int) -> str:
   for name in ("size", "IS"):
     if len(set(columns[name])) == 1:
       del columns[name]
-  return results.markdown(
-    list(columns), list(zip(*columns.values(), strict=True))
-  )
+  cells = list(zip(*columns.values(), strict=True))
+  return results.markdown(list(columns), cells) + paper_results.notes(rows)
 
 
 def paper_table_2() -> str:
@@ -59,7 +58,8 @@ def paper_table_6() -> str:
 
 def paper_table_7() -> str:
   """Against the literature."""
-  rows = [
+  rows = paper_rows.of_table(7)
+  cells = [
     (
       f"**{row.name}**" if row.config else row.name,
       str(row.size),
@@ -69,7 +69,7 @@ def paper_table_7() -> str:
       paper_costs.cost(row),
       paper_results.measured(row) if row.config else "quoted",
     )
-    for row in paper_rows.of_table(7)
+    for row in rows
   ]
   header = (
     "system",
@@ -80,12 +80,13 @@ def paper_table_7() -> str:
     "hardware, hours",
     "ours",
   )
-  return results.markdown(header, rows)
+  return results.markdown(header, cells) + paper_results.notes(rows)
 
 
 def paper_table_9() -> str:
   """Guidance scales."""
-  rows = [
+  rows = paper_rows.of_table(9)
+  cells = [
     (
       str(row.size),
       row.name,
@@ -95,7 +96,7 @@ def paper_table_9() -> str:
       paper_costs.sampling_cost(row),
       paper_results.measured(row),
     )
-    for row in paper_rows.of_table(9)
+    for row in rows
   ]
   header = (
     "size",
@@ -106,7 +107,7 @@ def paper_table_9() -> str:
     "hardware, hours",
     "ours",
   )
-  return results.markdown(header, rows)
+  return results.markdown(header, cells) + paper_results.notes(rows)
 
 
 MAKERS = (

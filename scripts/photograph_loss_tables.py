@@ -2,6 +2,7 @@
 """Tables of the ablations on photographs, by the held-out loss by log-SNR."""
 
 from scripts import photograph_runs
+from scripts import photograph_sampler_tables
 from scripts import results
 
 # The folder's name; one data set has columns enough.
@@ -24,6 +25,11 @@ def table(args: dict[str, dict]) -> str:
   ]
   if not points:
     return "Not yet run."
+  return by_logsnr(points)
+
+
+def by_logsnr(points: list[tuple[str, list[dict]]]) -> str:
+  """v-MSE by bin of log-SNR, of names and their runs."""
   header, by_point = zip(*points, strict=True)
   losses = [photograph_runs.v_mse_by_logsnr(runs) for runs in by_point]
   rows = [
@@ -37,12 +43,24 @@ def table(args: dict[str, dict]) -> str:
     rows.append((f"{low:g} to {high:g}", *cells))
   newest = by_point[-1][-1]
   batch_size = newest["config"]["train"]["batch_size"]
+  ema = " and ".join(
+    f"{decay:g}"
+    for decay in sorted({r["ema_decay"] for of in by_point for r in of})
+  )
   return (
     f"{results.markdown(('log-SNR', *header), rows)}\n\n"
-    f"v-MSE of the {newest['held_out_split']} split of {DATA}, EMA "
-    f"{newest['ema_decay']:g}, {batch_size} images a step; "
+    f"v-MSE of the {newest['held_out_split']} split of "
+    f"{photograph_runs.folder(newest)}, EMA {ema}, {batch_size} images a step; "
     f"{results.where(*(r['environment'] for of in by_point for r in of))}."
   )
+
+
+def photographs_uvit_loss() -> str:
+  """Of the U-ViT's trainings, by their newest evaluations."""
+  newest = {}
+  for r in photograph_sampler_tables.records("uvit"):
+    newest[photograph_sampler_tables.training(r)] = [r]
+  return by_logsnr(list(newest.items())) if newest else "Not yet run."
 
 
 def _maker(name, args):
@@ -54,6 +72,7 @@ def _maker(name, args):
 
 
 MAKERS = (
+  photographs_uvit_loss,
   _maker(
     "table2_loss",
     {

@@ -11,6 +11,7 @@ from configs import photographs
 from experiments import workdir
 from scripts import photograph_runs
 from scripts import photograph_tables
+from scripts import protocols
 from scripts import results
 
 SAMPLER = (
@@ -50,20 +51,20 @@ def is_of(record: dict, network: str) -> bool:
 
 
 def records(network: str) -> list[dict]:
-  """The newest of each sampler and step, of the newest one's data and seed.
+  """The newest of each training and sampler, of the newest one's data and seed.
 
-  By the protocol that most have.
+  Of a training by the protocol that most of its records have.
   """
-  found = photograph_runs.of_one_protocol(
-    [r for r in results.lines("photographs") if is_of(r, network)]
-  )
-  newest = {}
+  found = [r for r in results.lines("photographs") if is_of(r, network)]
+  trainings = {}
   for r in found:
     if run(r) == run(found[-1]):
-      sampler = [r["samples"][name] for name in SAMPLER]
-      key = json.dumps([training(r), *sampler])
-      newest.pop(key, None)  # Back at the end.
-      newest[key] = r
+      trainings.setdefault(training(r), []).append(r)
+  newest = {}
+  for name, of_training in trainings.items():
+    for r in photograph_runs.of_one_protocol(of_training):
+      sampler = [r["samples"][setting] for setting in SAMPLER]
+      newest[json.dumps([name, *sampler])] = r
   return list(newest.values())
 
 
@@ -135,18 +136,30 @@ def samplers(network: str) -> str:
   rows = [row(r) for r in sorted(found, key=place)]
   r = found[-1]
   t, real = r["config"]["train"], r["samples"]["real"]
-  size = r["config"]["data"]["image_size"]
-  caption = photograph_tables.caption(
-    {f"{photograph_runs.folder(r)}, {size} pixels": r}
-  )
   return (
     f"{results.markdown(header, rows)}\n\n"
     f"{photograph_runs.folder(r)}, one training of each length with "
     f"{t['batch_size']} images a step. ± is the jackknife's, over images. The "
     "held-out photographs' own kernel distance to training ones is "
-    f"{real['kernel']:.3f} ± {real['kernel_standard_error']:.3f}. Newest row: "
-    f"{caption} {results.where(r['environment'])}."
+    f"{real['kernel']:.3f} ± {real['kernel_standard_error']:.3f}. "
+    f"{captions(found)} {results.where(*(r['environment'] for r in found))}."
   )
+
+
+def captions(found: list[dict]) -> str:
+  """What rows share, of each protocol that some of them have."""
+  parts = photograph_runs.by_protocol(found)
+  texts = []
+  for part in parts:
+    r = part[-1]
+    size = r["config"]["data"]["image_size"]
+    text = protocols.measures(
+      {f"{photograph_runs.folder(r)}, {size} pixels": r}
+    )
+    if len(parts) > 1:
+      text = f"{' and '.join(sorted(set(map(training, part))))}: {text}"
+    texts.append(text)
+  return " ".join(texts)
 
 
 def more(mine: dict, reference: dict) -> str:

@@ -3,6 +3,7 @@
 
 from configs import photographs
 from scripts import photograph_runs
+from scripts import protocols
 from scripts import results
 
 COLUMNS = (
@@ -54,43 +55,8 @@ def table(study: str, sizes=tuple(photographs.PATCHING), **changes) -> str:
   *_, last = newest.values()
   where = results.where(*(r["environment"] for *_, of in points for r in of))
   return (
-    f"{results.markdown(header, rows)}\n\nBy {sampler(last)}. "
-    f"{caption(newest)} {where}."
-  )
-
-
-def caption(newest: dict[str, dict]) -> str:
-  """What the numbers of a table share, and their references.
-
-  Args:
-    newest: a record of each reference that the table has.
-  """
-  *_, record = newest.values()
-  s = record["samples"]
-  references = "; ".join(
-    f"{name}: {r['samples']['train']['num_images']:,} training images "
-    f"({r['samples']['train']['reference_hash']}), "
-    f"{r['samples']['held_out']['num_images']:,} held out "
-    f"({r['samples']['held_out']['reference_hash']})"
-    for name, r in newest.items()
-  )
-  return (
-    f"{s['num_samples']:,} samples of seed {s['seed']}, features of "
-    f"{s['features']['name']} ({s['features']['weights_hash']}) of images "
-    f"resized {s['features']['resize']}, crop "
-    f"{record['config']['data']['crop']}; {references}."
-  )
-
-
-def sampler(record: dict) -> str:
-  """How the samples of a study were made."""
-  s = record["samples"]
-  guidance = s["guidance_scale"]
-  guided = "no guidance" if guidance == 1 else f"guidance {guidance:g}"
-  return (
-    f"{s['num_network_evaluations']} evaluations of {s['method']} uniform in "
-    f"{s['spacing']}, {guided}, EMA "
-    f"{record['ema_decay']:g}"
+    f"{results.markdown(header, rows)}\n\nBy {protocols.sampler(last)}. "
+    f"{protocols.measures(newest)} {where}."
   )
 
 

@@ -60,7 +60,8 @@ def imagenet() -> str:
     for row in paper_rows.HEADLINES
   ]
   header = ("ImageNet", "config", "paper: FID train / eval", "ours")
-  return results.markdown(header, rows)
+  notes = paper_results.notes(paper_rows.HEADLINES)
+  return results.markdown(header, rows) + notes
 
 
 def benchmark() -> str:

@@ -30,6 +30,7 @@ NOT_OF_LOSSES = {
   "clothing",
   "clothing_schedules",
   "photograph_schedules",
+  "small_schedules",
 }
 
 

@@ -43,13 +43,36 @@ def record(row, overrides=None, *, frechet=(1.234, 5.678), **changes):
   return {
     "config": workdir.as_json(config),
     "checkpoint_step": steps,
+    "ema_decay": config.train.ema_decay,
     "held_out_split": "validation",
     "samples": {
+      **config.sample.to_dict(),
       "num_samples": 50_000,
-      "features": {"name": "inception_fid"},
+      "num_network_evaluations": config.sample.num_steps,
+      "seed": 3,
+      "labels": "in turn",
+      "features": {
+        "name": "inception_fid",
+        "weights_hash": "f" * 4,
+        "resize": "bilinear",
+      },
       "inception_score": [171.64, 3.1],
-      "train": {"frechet": frechet[0]},
-      "held_out": {"frechet": frechet[1]},
+      "train": {
+        "frechet": frechet[0],
+        "num_images": 1_281_167,
+        "reference_hash": "aa",
+      },
+      "held_out": {
+        "frechet": frechet[1],
+        "num_images": 50_000,
+        "reference_hash": "bb",
+      },
+    },
+    "environment": {
+      "devices": ["TPU"],
+      "num_cores": 8,
+      "versions": {"jax": "0.9"},
+      "git_sha": "abc",
     },
   } | changes
 
@@ -124,6 +147,26 @@ def test_the_newest_counts_and_says_its_protocol(results):
   )
 
 
+def test_below_a_table_is_the_protocol_of_what_was_measured(results):
+  results(record(ROW))
+  table, _, notes = MAKERS["paper_table_2"]().partition("\n\n")
+  assert MEASURED in table
+  assert notes == (
+    f"* ours, {ROW.name}, 256 pixels: step 2,000,000, 512 evaluations of "
+    "ancestral uniform in time, no guidance, EMA 0.9999. 50,000 samples of "
+    "seed 3, classes in turn, features of inception_fid (ffff) of images "
+    "resized bilinear, crop center; 256 pixels: 1,281,167 training "
+    "images (aa), 50,000 held out (bb). TPU, 8 cores, jax 0.9, commit abc."
+  )
+  guided = row_of(9, "configs/imagenet.py:128,uvit", guidance_scale=1.05)
+  results(record(guided, {"sample.guidance_interval": (-4.0, 2.0)}))
+  # Another sampler than the paper's row has.
+  assert "\n\n" not in MAKERS["paper_table_9"]()
+  results(record(guided))
+  _, _, notes = MAKERS["paper_table_9"]().partition("\n\n")
+  assert notes.startswith("* ours, ") and "guidance 1.05, EMA" in notes
+
+
 def test_a_config_has_a_row_for_each_guidance(results):
   config = "configs/imagenet.py:128,uvit"
   results(record(row_of(9, config, guidance_scale=1.05)))
@@ -155,7 +198,7 @@ def lines_of(table):
   """Its lines as {column: cell}."""
   header, _, *lines = (
     [cell.strip(" *") for cell in line.strip("|").split("|")]
-    for line in table.splitlines()
+    for line in table.partition("\n\n")[0].splitlines()
   )
   return [dict(zip(header, line, strict=True)) for line in lines]
 

@@ -10,11 +10,13 @@ from experiments import workdir
 from scripts import photograph_loss_tables
 from scripts import photograph_runs
 from scripts import photograph_sampler_tables
+from scripts import photograph_status
 from scripts import photograph_tables
 from scripts import results as results_lib
 from scripts.figures import measured
 from scripts.figures import photograph_schedules
 from scripts.figures import samples
+from scripts.figures import small_schedules
 from scripts.sweep import points as points_lib
 
 
@@ -321,6 +323,74 @@ def test_samplers_of_one_training_and_another(results):
   assert photograph_sampler_tables.photographs_samplers_unet() == "Not yet run."
 
 
+def test_a_training_by_another_protocol_has_its_rows(results):
+  before = [sampled("ancestral", n, 2.0, step=2_000) for n in (512, 64, 32)]
+  after = sampled("dpmpp_2m_sde", 32, 1.0, step=6_000)
+  other = sampled("ancestral", 512, 1.0, step=6_000)
+  after["samples"] |= {"labels": "in the proportions of train"}
+  other["samples"] |= {"labels": "in turn"}
+  after["environment"] = after["environment"] | {"git_sha": "1"}
+  results([*before, other, after])
+  table, _, text = (
+    photograph_sampler_tables.photographs_samplers_uvit().partition("\n\n")
+  )
+  assert [row.split(" | ")[5] for row in table.splitlines()[2:]] == [
+    "1.000 ± 0.010",
+    *["2.000 ± 0.010"] * 3,
+  ]
+  training = "sigmoid, dropout 0.1, EMA 0.999"
+  assert f"6,000, {training}: 1,000 samples of seed 0, classes in the" in text
+  assert f"2,000, {training}: 1,000 samples of seed 0, features" in text
+  assert text.endswith("commits 0, 1.")
+
+
+def test_losses_of_the_trainings_of_the_u_vit(results):
+  def run_of(step, loss, ema_decay):
+    r = sampled("ddim", 32, 1.0, step=step)
+    r["ema_decay"] = ema_decay
+    r["held_out_loss"] = [{"logsnr": [-3, 0], "v_mse": loss}]
+    return r
+
+  results([run_of(2_000, 0.5, 0.9), run_of(6_000, 0.25, 0.99)])
+  table = photograph_loss_tables.photographs_uvit_loss()
+  *_, line = table.split("\n\n")[0].splitlines()
+  assert line == "| -3 to 0 | 0.500 | 0.250 |"
+  assert "of flowers, EMA 0.9 and 0.99, 64 images a step" in table
+  results([])
+  assert photograph_loss_tables.photographs_uvit_loss() == "Not yet run."
+
+
+def test_what_was_run(results):
+  def loss_of(noise, seed, data="clothing"):
+    over = {"schedule.ref_at_noise": noise, "schedule.ref_at_data": noise}
+    r = record(
+      "128,table2,small", over | {"train.seed": seed}, kernel=1.0, data=data
+    )
+    del r["samples"]
+    return r
+
+  results(
+    [
+      shifted(128.0, 0, kernel=1.0, data="clothing"),
+      shifted(32.0, 0, kernel=1.0, data="clothing"),
+      shifted(32.0, 1, kernel=1.0, data="clothing"),
+      loss_of(128.0, 0),
+      loss_of(128.0, 0, data="flowers"),  # alone
+    ]
+  )
+  table, _, text = photograph_status.photographs_status().partition("\n\n")
+  cells = {
+    row.split(" | ")[0]: row.strip(" |").split(" | ")[1:]
+    for row in table.splitlines()[2:]
+  }
+  assert cells["| table2"] == ["-", "2 of 4, 1 to 2 seeds", *"----"]
+  assert cells["| table4"] == [*"------"]
+  assert text.endswith("On flowers no study was run yet.")
+  results([loss_of(n, s, "flowers") for n in (128.0, 64.0) for s in (0, 1)])
+  text = photograph_status.photographs_status()
+  assert "flowers" not in text and "2 of" not in text
+
+
 def test_no_samplers(results):
   results([sampled("dpmpp_2m", 32, 3.0)])
   assert photograph_sampler_tables.photographs_fast_uvit() == "Not yet run."
@@ -383,6 +453,46 @@ def test_no_schedules(results):
   results([])
   with pytest.raises(measured.NotYetRun, match="photographs.py:128,table2"):
     photograph_schedules.draw()
+
+
+def test_small_schedules_are_compared_seed_by_seed(results):
+  def run_of(noise, data, seed, loss):
+    overrides = {
+      "schedule.ref_at_noise": noise,
+      "schedule.ref_at_data": data,
+      "train.seed": seed,
+    }
+    r = record("128,table2,small", overrides, kernel=1.0, data="clothing")
+    del r["samples"]
+    # The bins end where the schedule does: one is the cosine's alone.
+    bins = ((-3, 0), (0, 3), (3, 4 if noise == data == 128.0 else 5))
+    r["held_out_loss"] = [{"logsnr": list(b), "v_mse": loss} for b in bins]
+    return r
+
+  results(
+    [
+      run_of(128.0, 128.0, 0, 0.5),
+      run_of(128.0, 128.0, 1, 0.25),
+      run_of(64.0, 64.0, 1, 0.5),
+      run_of(64.0, 64.0, 0, 0.25),
+      run_of(64.0, 64.0, 2, 0.75),  # without its like
+      run_of(32.0, 128.0, 0, 0.75),
+    ]
+  )
+  found = small_schedules.ratios(128, results_lib.lines("photographs"))
+  shared = ((-3, 0), (0, 3))
+  assert found == {
+    "shifted to half the size": {bin_: [0.5, 2.0] for bin_ in shared},
+    "interpolated, from 32": {bin_: [1.5] for bin_ in shared},
+  }
+  assert not small_schedules.ratios(64, results_lib.lines("photographs"))
+  small_schedules.draw()  # error bars of two seeds and of one
+
+
+def test_no_small_schedules(results):
+  results([])
+  with pytest.raises(measured.NotYetRun, match="photographs.py:128,table2,sm"):
+    small_schedules.draw()
 
 
 def test_cells_of_a_grid():

@@ -42,8 +42,8 @@ SCHEDULES = (
   ("clothing_schedules/64_shifted", "64, shifted to 32", 64, 2),
   ("clothing_schedules/128_cosine", "128, cosine", 128, 1),
   ("clothing_schedules/128_shifted", "128, shifted to 32", 128, 1),
-  ("clothing_schedules/256_cosine", "256, cosine", 256, 1),
-  ("clothing_schedules/256_shifted", "256, shifted to 32", 256, 1),
+  ("clothing_schedules/256_cosine", "256, narrow, cosine", 256, 1),
+  ("clothing_schedules/256_shifted", "256, narrow, shifted", 256, 1),
 )
 
 

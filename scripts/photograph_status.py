@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of the studies on photographs were run: their points and seeds."""
+
+from configs import photographs
+from scripts import photograph_runs
+from scripts import results
+
+# The folders that were prepared.
+CLOTHING, FLOWERS = "clothing", "flowers"
+
+
+def _seeds(arg: str, found: list[dict]) -> dict[str, list[int]]:
+  """By data set how many seeds each point has that others are compared with."""
+  by_data = {}
+  for _, data, _, runs in photograph_runs.studies({arg: {}}, found):
+    by_data.setdefault(data, []).append(len(runs))
+  return by_data
+
+
+def _cell(arg: str, seeds: list[int]) -> str:
+  """So many of a study's points, and of how many seeds."""
+  if not seeds:
+    return "-"
+  few, many = min(seeds), max(seeds)
+  count = f"{few} to {many}" if few != many else f"{many}"
+  points = len(photograph_runs.points_of(arg))
+  return f"{len(seeds)} of {points}, {count} seed{'s' * (many > 1)}"
+
+
+def photographs_status() -> str:
+  """A row a study, by samples of the U-Net and by the loss of small ones."""
+  columns = [
+    (f"{kind}, {size}", f"{size},{{}}{small}", records)
+    for kind, small, records in (
+      ("samples", "", photograph_runs.with_samples()),
+      ("loss of small U-Nets", ",small", results.lines("photographs")),
+    )
+    for size in photographs.PATCHING
+  ]
+  rows, of_flowers = [], False
+  for study in photographs.STUDIES:
+    cells = []
+    for _, arg, records in columns:
+      arg = arg.format(study)
+      seeds = _seeds(arg, records)
+      cells.append(_cell(arg, seeds.get(CLOTHING, [])))
+      of_flowers |= FLOWERS in seeds
+    rows.append((study, *cells))
+  header = ("points of", *(name for name, *_ in columns))
+  text = f"Of {CLOTHING}, by the configs' networks; - is not yet run."
+  if not of_flowers:
+    text += f" On {FLOWERS} no study was run yet."
+  return f"{results.markdown(header, rows)}\n\n{text}"
+
+
+MAKERS = (photographs_status,)
