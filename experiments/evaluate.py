@@ -68,7 +68,10 @@ _NUM_SAMPLES = flags.DEFINE_integer(
   "num_samples", None, "Samples to measure; default: eval.num_samples.", 1
 )
 _GRID = flags.DEFINE_string(
-  "grid", None, ".png or .jpg to draw the first samples into, a column a class."
+  "grid",
+  None,
+  ".png or .jpg to draw the first samples into, a column a class for as long "
+  "as each has some.",
 )
 
 
