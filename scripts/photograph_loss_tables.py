@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables of the ablations on photographs, by the held-out loss by log-SNR."""
 
+from configs import photographs
 from scripts import photograph_runs
 from scripts import photograph_sampler_tables
 from scripts import results
@@ -81,7 +82,10 @@ MAKERS = (
       "256,table2": photograph_runs.NARROW,
     },
   ),
-  _maker("table2_small_loss", {"64,table2,small": {}, "128,table2,small": {}}),
+  *(
+    _maker(f"table2_small_loss_{size}", {f"{size},table2,small": {}})
+    for size in photographs.PATCHING
+  ),
   _maker("table3_loss", {"64,table3,small": {}}),
   _maker("table4_loss", {"64,table4,small": {}}),
   _maker("table5_loss", {"64,table5,small": {}}),

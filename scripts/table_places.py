@@ -19,6 +19,7 @@ from scripts import metrics_tables
 from scripts import paper_tables
 from scripts import photograph_loss_tables
 from scripts import photograph_sampler_tables
+from scripts import photograph_schedule_ratios
 from scripts import photograph_status
 from scripts import photograph_tables
 from scripts import plan_tables
@@ -72,6 +73,7 @@ PLACES = (
       *photograph_status.MAKERS,
       *photograph_tables.MAKERS,
       *photograph_loss_tables.MAKERS,
+      *photograph_schedule_ratios.MAKERS,
       *photograph_sampler_tables.MAKERS,
     ),
   ),

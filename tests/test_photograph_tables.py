@@ -10,6 +10,7 @@ from experiments import workdir
 from scripts import photograph_loss_tables
 from scripts import photograph_runs
 from scripts import photograph_sampler_tables
+from scripts import photograph_schedule_ratios
 from scripts import photograph_status
 from scripts import photograph_tables
 from scripts import results as results_lib
@@ -479,13 +480,22 @@ def test_small_schedules_are_compared_seed_by_seed(results):
       run_of(32.0, 128.0, 0, 0.75),
     ]
   )
-  found = small_schedules.ratios(128, results_lib.lines("photographs"))
+  lines = results_lib.lines("photographs")
+  found = photograph_schedule_ratios.ratios(128, lines)
   shared = ((-3, 0), (0, 3))
   assert found == {
-    "shifted to half the size": {bin_: [0.5, 2.0] for bin_ in shared},
-    "interpolated, from 32": {bin_: [1.5] for bin_ in shared},
+    "shifted to half": {bin_: [0.5, 2.0] for bin_ in shared},
+    "interpolated": {bin_: [1.5] for bin_ in shared},
   }
-  assert not small_schedules.ratios(64, results_lib.lines("photographs"))
+  assert not photograph_schedule_ratios.ratios(64, lines)
+  table = photograph_schedule_ratios.photographs_table2_small_ratios()
+  header, _, *rows = table.split("\n\n")[0].splitlines()
+  assert header == "| log-SNR | 128: shifted to half | 128: interpolated |"
+  assert rows == [
+    "| seeds | 2 | 1 |",
+    "| -3 to 0 | +25.0% ± 75.0% | +50.0% |",
+    "| 0 to 3 | +25.0% ± 75.0% | +50.0% |",
+  ]
   small_schedules.draw()  # error bars of two seeds and of one
 
 
