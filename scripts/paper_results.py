@@ -54,7 +54,7 @@ def notes(rows) -> str:
       continue
     size = f"{row.size} pixels"
     lines.append(
-      f"* ours, {row.name}, {size}: step {record['checkpoint_step']:,}, "
+      f"* ours, `{row.config}`: step {record['checkpoint_step']:,}, "
       f"{protocols.sampler(record)}. {protocols.measures({size: record})} "
       f"{results.where(record['environment'])}."
     )

@@ -6,9 +6,6 @@ from scripts import photograph_runs
 from scripts import photograph_sampler_tables
 from scripts import results
 
-# The folder's name; one data set has columns enough.
-DATA = "clothing"
-
 
 def table(args: dict[str, dict]) -> str:
   """v-MSE, a row for each bin of log-SNR and a column for each point.
@@ -22,7 +19,7 @@ def table(args: dict[str, dict]) -> str:
     for arg, data, name, runs in photograph_runs.studies(
       args, results.lines("photographs")
     )
-    if data == DATA
+    if data == photograph_runs.CLOTHING  # One has columns enough.
   ]
   if not points:
     return "Not yet run."

@@ -15,6 +15,9 @@ from scripts.sweep import points as points_lib
 # What may differ between the runs of one point; the classes are the folder's.
 SAME_POINT = ("model.num_classes", "train.seed")
 
+# The folders that were prepared.
+CLOTHING, FLOWERS = "clothing", "flowers"
+
 # A first level of 32 channels at 256 pixels, as at other sizes; the config had
 # it once, and it is too narrow for patches of 48 numbers.
 NARROW = dict(channel_multiplier=[1, 2, 4, 8])
@@ -35,21 +38,21 @@ def protocol(record: dict) -> tuple:
   )
 
 
-def by_protocol(found: list[dict]) -> list[list[dict]]:
+def parts(found: list[dict], key=protocol) -> list[list[dict]]:
   """The records of each protocol, that of the newest record first."""
-  parts = {}
+  by_key = {}
   for r in found:
     # A protocol goes to the end with its newest record.
-    parts[protocol(r)] = [*parts.pop(protocol(r), []), r]
-  return list(reversed(parts.values()))
+    by_key[key(r)] = [*by_key.pop(key(r), []), r]
+  return list(reversed(by_key.values()))
 
 
-def of_one_protocol(found: list[dict]) -> list[dict]:
+def most(found: list[dict], key=protocol) -> list[dict]:
   """Those of the protocol that most of them have; of equals the newest one's.
 
   So a single evaluation of fewer samples, or of another seed, changes nothing.
   """
-  return max(by_protocol(found), key=len, default=[])
+  return max(parts(found, key), key=len, default=[])
 
 
 def with_samples() -> list[dict]:
@@ -152,10 +155,19 @@ def studies(args: dict[str, dict], found: list[dict]) -> list[tuple]:
   records = [r for runs in of_point.values() for r in runs]
   # By records, one point that many studies share would outvote a study.
   return max(
-    (compared(of_point, part) for part in by_protocol(records)),
+    (compared(of_point, part) for part in parts(records)),
     key=len,
     default=[],
   )
+
+
+def by_name(arg: str, found: list[dict], **changes) -> dict[str, list[dict]]:
+  """A study's points on photographs of clothes: names and runs."""
+  return {
+    name: runs
+    for _, data, name, runs in studies({arg: changes}, found)
+    if data == CLOTHING
+  }
 
 
 def compared(of_point: dict, part: list[dict]) -> list[tuple]:

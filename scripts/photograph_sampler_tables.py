@@ -51,26 +51,36 @@ def is_of(record: dict, network: str) -> bool:
 
 
 def records(network: str) -> list[dict]:
-  """The newest of each training and sampler, of the newest one's data and seed.
+  """The newest of each training and sampler, the newest of all last.
 
-  Of a training by the protocol that most of its records have.
+  Of the photographs, seed and features that most have, and of a training by the
+  protocol that most of its records have.
   """
-  found = [r for r in results.lines("photographs") if is_of(r, network)]
-  trainings = {}
-  for r in found:
-    if run(r) == run(found[-1]):
-      trainings.setdefault(training(r), []).append(r)
+  found = photograph_runs.most(
+    [r for r in results.lines("photographs") if is_of(r, network)], key=shared
+  )
+  of_trainings = photograph_runs.parts(found, key=training)
+  kept = {id(r) for part in of_trainings for r in photograph_runs.most(part)}
   newest = {}
-  for name, of_training in trainings.items():
-    for r in photograph_runs.of_one_protocol(of_training):
+  for r in found:
+    if id(r) in kept:
       sampler = [r["samples"][setting] for setting in SAMPLER]
-      newest[json.dumps([name, *sampler])] = r
+      key = json.dumps([training(r), *sampler])
+      newest.pop(key, None)  # Back at the end.
+      newest[key] = r
   return list(newest.values())
 
 
-def run(record: dict) -> tuple:
-  """Of which photographs and seed a record is."""
-  return photograph_runs.folder(record), record["config"]["train"]["seed"]
+def shared(record: dict) -> tuple:
+  """What trainings must share to stand in one table."""
+  features = record["samples"]["features"]
+  return (
+    photograph_runs.folder(record),
+    record["config"]["train"]["seed"],
+    record["held_out_split"],
+    features["name"],
+    features["weights_hash"],
+  )
 
 
 def training(record: dict) -> str:
@@ -101,15 +111,12 @@ def place(record: dict) -> tuple:
 
 def row(record: dict) -> tuple[str, ...]:
   s = record["samples"]
-  guidance = f"{s['guidance_scale']:g}"
-  if interval := s["guidance_interval"]:
-    guidance += f", log-SNR {interval[0]:g} to {interval[1]:g}"
   return (
     training(record),
-    f"{s['num_network_evaluations']}" + " x 2" * (s["guidance_scale"] != 1),
+    protocols.evaluations(s),
     s["method"],
     s["spacing"],
-    guidance,
+    protocols.guidance(s),
     *(
       f"{s[side]['kernel']:.3f} ± {s[side]['kernel_standard_error']:.3f}"
       for side in ("held_out", "train")
@@ -148,7 +155,7 @@ def samplers(network: str) -> str:
 
 def captions(found: list[dict]) -> str:
   """What rows share, of each protocol that some of them have."""
-  parts = photograph_runs.by_protocol(found)
+  parts = photograph_runs.parts(found)
   texts = []
   for part in parts:
     r = part[-1]

@@ -5,12 +5,9 @@ from configs import photographs
 from scripts import photograph_runs
 from scripts import results
 
-# The folders that were prepared.
-CLOTHING, FLOWERS = "clothing", "flowers"
-
 
 def _seeds(arg: str, found: list[dict]) -> dict[str, list[int]]:
-  """By data set how many seeds each point has that others are compared with."""
+  """By data set the number of seeds of each point that has others beside it."""
   by_data = {}
   for _, data, _, runs in photograph_runs.studies({arg: {}}, found):
     by_data.setdefault(data, []).append(len(runs))
@@ -37,20 +34,25 @@ def photographs_status() -> str:
     )
     for size in photographs.PATCHING
   ]
-  rows, of_flowers = [], False
+  rows, of_flowers = [], []
   for study in photographs.STUDIES:
     cells = []
     for _, arg, records in columns:
       arg = arg.format(study)
       seeds = _seeds(arg, records)
-      cells.append(_cell(arg, seeds.get(CLOTHING, [])))
-      of_flowers |= FLOWERS in seeds
+      cells.append(_cell(arg, seeds.get(photograph_runs.CLOTHING, [])))
+      if photograph_runs.FLOWERS in seeds:
+        of_flowers.append(
+          f"{arg} ({_cell(arg, seeds[photograph_runs.FLOWERS])})"
+        )
     rows.append((study, *cells))
   header = ("points of", *(name for name, *_ in columns))
-  text = f"Of {CLOTHING}, by the configs' networks; - is not yet run."
-  if not of_flowers:
-    text += f" On {FLOWERS} no study was run yet."
-  return f"{results.markdown(header, rows)}\n\n{text}"
+  return (
+    f"{results.markdown(header, rows)}\n\n"
+    f"Of {photograph_runs.CLOTHING}, by the configs' networks; - where fewer "
+    "than two points were run, and nothing can be compared. On "
+    f"{photograph_runs.FLOWERS}: {'; '.join(of_flowers) or 'no study yet'}."
+  )
 
 
 MAKERS = (photographs_status,)

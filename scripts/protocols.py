@@ -2,16 +2,28 @@
 """What a number of samples depends on, as captions and cells say it."""
 
 
+def evaluations(samples: dict) -> str:
+  """Of the network, for each image; guided ones are two."""
+  twice = " x 2" if samples["guidance_scale"] != 1 else ""
+  return f"{samples['num_network_evaluations']}{twice}"
+
+
+def guidance(samples: dict) -> str:
+  """Its scale, and where in log-SNR if not everywhere."""
+  scale = f"{samples['guidance_scale']:g}"
+  if interval := samples["guidance_interval"]:
+    return f"{scale}, log-SNR {interval[0]:g} to {interval[1]:g}"
+  return scale
+
+
 def sampler(record: dict) -> str:
   """How samples were made, of an evaluation's record."""
   s = record["samples"]
-  guided = "no guidance"
-  if s["guidance_scale"] != 1:
-    guided = f"guidance {s['guidance_scale']:g}"
-    if interval := s["guidance_interval"]:
-      guided += f" at log-SNR {interval[0]:g} to {interval[1]:g}"
+  guided = f"guidance {guidance(s)}"
+  if s["guidance_scale"] == 1:
+    guided = "no guidance"
   return (
-    f"{s['num_network_evaluations']} evaluations of {s['method']} uniform in "
+    f"{evaluations(s)} evaluations of {s['method']} uniform in "
     f"{s['spacing']}, {guided}, EMA {record['ema_decay']:g}"
   )
 

@@ -58,7 +58,7 @@ def picture(path, *, changed=0, software="one", side=100):
     ({}, None),
     ({"changed": 4}, None),
     ({"changed": 40}, "0.40%"),
-    ({"software": "two"}, "was drawn by one, here is two"),
+    ({"software": "two"}, "was drawn by one, and here is two"),
     ({"side": 90}, "(100, 100) pixels, drawn again (90, 90)"),
   ],
 )

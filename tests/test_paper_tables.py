@@ -152,7 +152,7 @@ def test_below_a_table_is_the_protocol_of_what_was_measured(results):
   table, _, notes = MAKERS["paper_table_2"]().partition("\n\n")
   assert MEASURED in table
   assert notes == (
-    f"* ours, {ROW.name}, 256 pixels: step 2,000,000, 512 evaluations of "
+    f"* ours, `{ROW.config}`: step 2,000,000, 512 evaluations of "
     "ancestral uniform in time, no guidance, EMA 0.9999. 50,000 samples of "
     "seed 3, classes in turn, features of inception_fid (ffff) of images "
     "resized bilinear, crop center; 256 pixels: 1,281,167 training "
@@ -164,7 +164,8 @@ def test_below_a_table_is_the_protocol_of_what_was_measured(results):
   assert "\n\n" not in MAKERS["paper_table_9"]()
   results(record(guided))
   _, _, notes = MAKERS["paper_table_9"]().partition("\n\n")
-  assert notes.startswith("* ours, ") and "guidance 1.05, EMA" in notes
+  assert notes.startswith("* ours, ") and "512 x 2 evaluations" in notes
+  assert "guidance 1.05, EMA 0.9999" in notes
 
 
 def test_a_config_has_a_row_for_each_guidance(results):

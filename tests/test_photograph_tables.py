@@ -156,7 +156,7 @@ def test_the_protocol_of_most_records_counts():
 
   usual = [sampled_as(1_000, 0), sampled_as(1_000, 0)]
   fewer, seed = sampled_as(100, 0), sampled_as(1_000, 1)
-  most = photograph_runs.of_one_protocol
+  most = photograph_runs.most
   assert most([usual[0], fewer, usual[1], seed]) == usual
   # Of as many the newest one's.
   assert most([fewer, seed]) == [seed]
@@ -345,6 +345,22 @@ def test_a_training_by_another_protocol_has_its_rows(results):
   assert text.endswith("commits 0, 1.")
 
 
+def test_a_stray_evaluation_hides_no_row(results):
+  mine = [sampled("ancestral", n, 2.0) for n in (512, 64)]
+  seed = sampled("ddim", 32, 9.0, seed=1)
+  elsewhere = sampled("ddim", 32, 9.0, data="clothing")
+  other_features = sampled("ddim", 32, 9.0, step=6_000)
+  other_features["samples"] |= {
+    "features": {"name": "inception_fid", "weights_hash": "1", "resize": "not"}
+  }
+  results([*mine, seed, elsewhere, other_features])
+  assert photograph_sampler_tables.records("uvit") == mine
+  # Evaluated again, it is the newest.
+  again = sampled("ancestral", 512, 3.0)
+  results([*mine, again])
+  assert photograph_sampler_tables.records("uvit") == [mine[1], again]
+
+
 def test_losses_of_the_trainings_of_the_u_vit(results):
   def run_of(step, loss, ema_decay):
     r = sampled("ddim", 32, 1.0, step=step)
@@ -386,10 +402,11 @@ def test_what_was_run(results):
   }
   assert cells["| table2"] == ["-", "2 of 4, 1 to 2 seeds", *"----"]
   assert cells["| table4"] == [*"------"]
-  assert text.endswith("On flowers no study was run yet.")
+  assert text.endswith("On flowers: no study yet.")
   results([loss_of(n, s, "flowers") for n in (128.0, 64.0) for s in (0, 1)])
-  text = photograph_status.photographs_status()
-  assert "flowers" not in text and "2 of" not in text
+  table, _, text = photograph_status.photographs_status().partition("\n\n")
+  assert "2 of" not in table
+  assert text.endswith("On flowers: 128,table2,small (2 of 4, 2 seeds).")
 
 
 def test_no_samplers(results):
@@ -496,7 +513,15 @@ def test_small_schedules_are_compared_seed_by_seed(results):
     "| -3 to 0 | +25.0% ± 75.0% | +50.0% |",
     "| 0 to 3 | +25.0% ± 75.0% | +50.0% |",
   ]
-  small_schedules.draw()  # error bars of two seeds and of one
+  half, to_32, interpolated = small_schedules.draw().axes
+  # The line at 1, and error bars of two seeds and of one.
+  assert [len(axes.containers) for axes in (half, to_32, interpolated)] == [
+    1,
+    0,
+    1,
+  ]
+  points = half.containers[0].lines[0].get_xydata()
+  np.testing.assert_allclose(points, [(-1.5, 1.25), (1.5, 1.25)])
 
 
 def test_no_small_schedules(results):

@@ -71,8 +71,8 @@ DRAW = {
 
 # A pixel differs if a colour does by more than this, of 256 levels.
 VISIBLE = 48
-# Share of the pixels that may differ. (matplotlib 3.9 and 3.11 differ in 2.5 %,
-# and of a curve that is twice as high there are no more.)
+# Share of the pixels that may differ. (Between matplotlib 3.9 and 3.11 it is
+# 2.5 %, and a curve that is twice as high changes no more.)
 SAME = 0.0005
 
 _CHECK = flags.DEFINE_bool("check", False, "Compare, and change nothing.")
@@ -96,8 +96,8 @@ def difference(committed: pathlib.Path, drawn: pathlib.Path) -> str | None:
   (old, old_software), (new, new_software) = _read(committed), _read(drawn)
   if old_software != new_software:
     return (
-      f"was drawn by {old_software}, here is {new_software}: "
-      "pip install -e .[dev] has the one that all are to be drawn by; then it"
+      f"was drawn by {old_software}, and here is {new_software}, which draws "
+      "otherwise: pip install -e .[dev] has the one for all"
     )
   if old.shape != new.shape:
     return f"has {old.shape[:2]} pixels, drawn again {new.shape[:2]}"

@@ -27,8 +27,7 @@ def runs(size: int, found: list[dict], **changes) -> dict:
     found: records.
     **changes: of the model, in which the runs differ from the config.
   """
-  study = photograph_runs.studies({f"{size},table2": changes}, found)
-  by_name = {name: of for _, data, name, of in study if data == "clothing"}
+  by_name = photograph_runs.by_name(f"{size},table2", found, **changes)
   if not by_name.keys() >= SCHEDULES.keys():
     return {}
   return {name: by_name[name] for name in SCHEDULES}
