@@ -524,6 +524,22 @@ def test_small_schedules_are_compared_seed_by_seed(results):
   np.testing.assert_allclose(points, [(-1.5, 1.25), (1.5, 1.25)])
 
 
+def test_the_larger_the_image_the_more_a_shift_helps():
+  """What docs/ablations.md says of table 2, of the committed results."""
+  lines = results_lib.lines("photographs")
+  losses = {
+    size: photograph_schedule_ratios.ratios(size, lines)["shifted to half"]
+    for size in (64, 128, 256)
+  }
+  for bin_ in ((-9, -6), (-6, -3)):
+    means, errors = zip(
+      *(photograph_runs.mean_and_error(of[bin_]) for of in losses.values()),
+      strict=True,
+    )
+    assert 1 > means[0] > means[1] > means[2]
+    assert means[0] - means[2] > 3 * np.hypot(errors[0], errors[2])
+
+
 def test_no_small_schedules(results):
   results([])
   with pytest.raises(measured.NotYetRun, match="photographs.py:128,table2,sm"):
