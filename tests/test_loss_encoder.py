@@ -24,7 +24,12 @@ def outputs(net, buckets, rng=None):
 
 
 @pytest.mark.parametrize(
-  "method", ["token_ce", pytest.param("gp", marks=pytest.mark.slow), "egp"]
+  "method",
+  [
+    pytest.param("token_ce", marks=pytest.mark.slow),
+    pytest.param("gp", marks=pytest.mark.slow),
+    "egp",
+  ],
 )
 def test_padding_changes_nothing(method):
   buckets = RNG.integers(1, 50, (3, 9, 4))

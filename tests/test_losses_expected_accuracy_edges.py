@@ -163,6 +163,7 @@ for num_classes in (10, 100, 1000):
 """
 
 
+@pytest.mark.slow
 def test_the_authors_estimator_spreads_as_the_docstring_says(on_four_devices):
   # At Delta = 0, P = 1 / C; 310 % is reported of 1000 classes, and of random
   # Delta, otherwise unknown, 9 % and 12 % of 10 and 100.

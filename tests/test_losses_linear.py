@@ -192,6 +192,7 @@ def test_every_map_of_the_nll_works_on_top():
   assert_close(actual, expected, 5e-6)
 
 
+@pytest.mark.slow
 def test_gradients_by_finite_differences():
   with jax.enable_x64(True):
     values, labels = arrays()

@@ -160,7 +160,10 @@ def test_mistakes():
 
 @pytest.mark.parametrize(
   "weights_fn",
-  [losses.primary_secondary_weights, losses.inverse_norm_weights],
+  [
+    losses.primary_secondary_weights,
+    pytest.param(losses.inverse_norm_weights, marks=pytest.mark.slow),
+  ],
 )
 def test_parts_of_a_batch_find_the_direction_of_the_batch(weights_fn):
   trunk, heads, x, labels = make(2, 6, 5, 7)
