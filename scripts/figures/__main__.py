@@ -72,7 +72,7 @@ DRAW = {
 # A pixel differs if a colour does by more than this, of 256 levels.
 VISIBLE = 48
 # Share of the pixels that may differ. (Between matplotlib 3.9 and 3.11 it is
-# 2.5 %, and a curve that is twice as high changes no more.)
+# 2.5 %, and a curve that is three times as high changes hardly more.)
 SAME = 0.0005
 
 _CHECK = flags.DEFINE_bool("check", False, "Compare, and change nothing.")
