@@ -27,7 +27,7 @@ def _cell(arg: str, seeds: list[int]) -> str:
 def photographs_status() -> str:
   """A row a study, by samples of the U-Net and by the loss of small ones."""
   columns = [
-    (f"{kind}, {size}", f"{size},{{}}{small}", records)
+    (kind, size, small, records)
     for kind, small, records in (
       ("samples", "", photograph_runs.with_samples()),
       ("loss of small U-Nets", ",small", results.lines("photographs")),
@@ -37,8 +37,8 @@ def photographs_status() -> str:
   rows, of_flowers = [], []
   for study in photographs.STUDIES:
     cells = []
-    for _, arg, records in columns:
-      arg = arg.format(study)
+    for _, size, small, records in columns:
+      arg = f"{size},{study}{small}"
       seeds = _seeds(arg, records)
       cells.append(_cell(arg, seeds.get(photograph_runs.CLOTHING, [])))
       if photograph_runs.FLOWERS in seeds:
@@ -46,7 +46,7 @@ def photographs_status() -> str:
           f"{arg} ({_cell(arg, seeds[photograph_runs.FLOWERS])})"
         )
     rows.append((study, *cells))
-  header = ("points of", *(name for name, *_ in columns))
+  header = ("points of", *(f"{kind}, {size}" for kind, size, *_ in columns))
   return (
     f"{results.markdown(header, rows)}\n\n"
     f"Of {photograph_runs.CLOTHING}, by the configs' networks; - where fewer "

@@ -3,7 +3,7 @@
 
 
 def evaluations(samples: dict) -> str:
-  """Of the network, for each image; guided ones are two."""
+  """Of the network, for each image; guidance asks it with and without class."""
   twice = " x 2" if samples["guidance_scale"] != 1 else ""
   return f"{samples['num_network_evaluations']}{twice}"
 

@@ -3,6 +3,7 @@
 
 from scripts import paper_results
 from scripts import paper_rows
+from scripts import protocols
 from scripts import results
 
 
@@ -12,12 +13,10 @@ def digits() -> str:
   if record is None:
     return "Not yet run."
   s = record["samples"]
-  # Guidance asks the network twice, with and without the class.
-  both = "" if s["guidance_scale"] == 1.0 else " x 2"
   protocol = (
     f"{s['num_samples']:,} samples of step {record['checkpoint_step']:,} (EMA "
     f"{record['ema_decay']}), {s['method']}, {s['num_steps']} steps "
-    f"({s['num_network_evaluations']}{both} network evaluations), guidance "
+    f"({protocols.evaluations(s)} network evaluations), guidance "
     f"{s['guidance_scale']}, seed {s['seed']}; "
     f"commit {record['environment']['git_sha']}."
   )

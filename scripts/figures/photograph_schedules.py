@@ -44,40 +44,24 @@ def panels(found: list[dict]) -> dict:
   return {title: of for title, of in by_title.items() if of}
 
 
-def draw_by_size(axes, name, by_size, colour, mark):
+def draw_seeds(axes, x, values, **style):
+  """Mean and standard error of each point's seeds; of one seed no bar."""
+  means, errors = zip(*map(photograph_runs.mean_and_error, values), strict=True)
+  axes.errorbar(x, means, yerr=errors, **style)
+
+
+def draw_by_size(axes, by_size, **style):
   """Kernel distance to held-out photographs over the images' size."""
   distances = [
-    photograph_runs.mean_and_error(
-      [r["samples"]["held_out"]["kernel"] for r in of_size]
-    )
-    for of_size in by_size
+    [r["samples"]["held_out"]["kernel"] for r in of_size] for of_size in by_size
   ]
-  means, errors = zip(*distances, strict=True)
-  axes.errorbar(
-    range(len(by_size)),
-    means,
-    yerr=errors,
-    color=colour,
-    marker=mark,
-    capsize=4,
-    label=name,
-  )
+  draw_seeds(axes, range(len(by_size)), distances, capsize=4, **style)
 
 
-def draw_by_logsnr(axes, of_size, colour, mark):
-  """Held-out v-MSE in bins of log-SNR."""
-  losses = photograph_runs.v_mse_by_logsnr(of_size)
-  means, errors = zip(
-    *map(photograph_runs.mean_and_error, losses.values()), strict=True
-  )
-  axes.errorbar(
-    [(low + high) / 2 for low, high in losses],
-    means,
-    yerr=errors,
-    color=colour,
-    marker=mark,
-    markersize=4,
-  )
+def draw_by_logsnr(axes, bins, **style):
+  """Of {(low, high): values of seeds}, in the middle of each bin."""
+  middles = [(low + high) / 2 for low, high in bins]
+  draw_seeds(axes, middles, bins.values(), **style)
 
 
 def draw():
@@ -110,9 +94,11 @@ def draw():
       axes.tick_params(labelleft=False)
   for name, (colour, mark) in SCHEDULES.items():
     of_sizes = [of_schedule[name] for of_schedule in found.values()]
-    draw_by_size(by_size, name, of_sizes, colour, mark)
+    style = dict(color=colour, marker=mark)
+    draw_by_size(by_size, of_sizes, label=name, **style)
     for title, axes in losses.items():
-      draw_by_logsnr(axes, found[title][name], colour, mark)
+      bins = photograph_runs.v_mse_by_logsnr(found[title][name])
+      draw_by_logsnr(axes, bins, markersize=4, **style)
   plots.shared_legend(
     canvas, loc="upper center", ncols=2, bbox_to_anchor=(0.5, 1.02)
   )

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Table 2 by the loss of small networks, against the cosine's, by size."""
 
-import math
-
-from scripts import photograph_runs
 from scripts import photograph_schedule_ratios
 from scripts import results
 from scripts.figures import canvas as canvas_lib
 from scripts.figures import measured
+from scripts.figures import photograph_schedules
 from scripts.figures import plots
 
 COMMAND = (
@@ -46,22 +44,15 @@ def draw():
     axes.set_xticks(range(-12, 13, 6))
     axes.axhline(1, color=canvas_lib.GREY, linewidth=1)
     for size, (colour, mark) in SIZES.items():
-      bins = by_size[size].get(title)
-      if not bins:
-        continue
-      means, errors = zip(
-        *map(photograph_runs.mean_and_error, bins.values()), strict=True
-      )
-      axes.errorbar(
-        [(low + high) / 2 for low, high in bins],
-        means,
-        # Of one seed there is none.
-        yerr=[0 if math.isnan(e) else e for e in errors],
-        color=colour,
-        marker=mark,
-        capsize=4,
-        label=f"{size} pixels",
-      )
+      if bins := by_size[size].get(title):
+        photograph_schedules.draw_by_logsnr(
+          axes,
+          bins,
+          color=colour,
+          marker=mark,
+          capsize=4,
+          label=f"{size} pixels",
+        )
   plots.shared_legend(
     canvas, loc="upper center", ncols=3, bbox_to_anchor=(0.5, 1.02)
   )
