@@ -1,10 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables of the ablations on photographs, by the held-out loss by log-SNR."""
 
-from configs import photographs
 from scripts import photograph_runs
 from scripts import photograph_sampler_tables
 from scripts import results
+
+# Studies of small networks with a table here, and the images' sizes.
+SMALL = {
+  "table2": (64, 128, 256),
+  "table3": (64,),
+  "table4": (64,),
+  "table5": (64, 128),
+  "table6": (128,),
+}
 
 
 def table(args: dict[str, dict]) -> str:
@@ -80,12 +88,10 @@ MAKERS = (
     },
   ),
   *(
-    _maker(f"table2_small_loss_{size}", {f"{size},table2,small": {}})
-    for size in photographs.PATCHING
+    _maker(f"{study}_small_loss_{size}", {f"{size},{study},small": {}})
+    for study, sizes in SMALL.items()
+    for size in sizes
   ),
-  _maker("table3_loss", {"64,table3,small": {}}),
-  _maker("table4_loss", {"64,table4,small": {}}),
-  _maker("table5_loss", {"64,table5,small": {}}),
   _maker("table6_loss", {"64,table6": {}}),
   _maker("weighting_loss", {"64,weighting": {}}),
   _maker("width", {"64,width": {}}),

@@ -161,12 +161,14 @@ def studies(args: dict[str, dict], found: list[dict]) -> list[tuple]:
   )
 
 
-def by_name(arg: str, found: list[dict], **changes) -> dict[str, list[dict]]:
-  """A study's points on photographs of clothes: names and runs."""
+def by_name(
+  arg: str, found: list[dict], data=CLOTHING, **changes
+) -> dict[str, list[dict]]:
+  """A study's points on one data set: names and runs."""
   return {
     name: runs
-    for _, data, name, runs in studies({arg: changes}, found)
-    if data == CLOTHING
+    for _, of_data, name, runs in studies({arg: changes}, found)
+    if of_data == data
   }
 
 

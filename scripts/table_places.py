@@ -17,9 +17,9 @@ from scripts import loss_toy_tables
 from scripts import loss_toy_task_tables
 from scripts import metrics_tables
 from scripts import paper_tables
+from scripts import photograph_loss_ratios
 from scripts import photograph_loss_tables
 from scripts import photograph_sampler_tables
-from scripts import photograph_schedule_ratios
 from scripts import photograph_status
 from scripts import photograph_tables
 from scripts import plan_tables
@@ -73,7 +73,7 @@ PLACES = (
       *photograph_status.MAKERS,
       *photograph_tables.MAKERS,
       *photograph_loss_tables.MAKERS,
-      *photograph_schedule_ratios.MAKERS,
+      *photograph_loss_ratios.MAKERS,
       *photograph_sampler_tables.MAKERS,
     ),
   ),

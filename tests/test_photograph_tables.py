@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from experiments import workdir
+from scripts import photograph_loss_ratios
 from scripts import photograph_loss_tables
 from scripts import photograph_runs
 from scripts import photograph_sampler_tables
-from scripts import photograph_schedule_ratios
 from scripts import photograph_status
 from scripts import photograph_tables
 from scripts import results as results_lib
@@ -245,7 +245,7 @@ def test_losses_of_a_study(results):
     return r
 
   table = {make.__name__: make for make in photograph_loss_tables.MAKERS}[
-    "photographs_table4_loss"
+    "photographs_table4_small_loss_64"
   ]
   one = [
     run(1, 0, [0.1, 0.2], data="clothing"),
@@ -498,14 +498,14 @@ def test_small_schedules_are_compared_seed_by_seed(results):
     ]
   )
   lines = results_lib.lines("photographs")
-  found = photograph_schedule_ratios.ratios(128, lines)
+  found = photograph_loss_ratios.schedules(128, lines)
   shared = ((-3, 0), (0, 3))
   assert found == {
     "shifted to half": {bin_: [0.5, 2.0] for bin_ in shared},
     "interpolated": {bin_: [1.5] for bin_ in shared},
   }
-  assert not photograph_schedule_ratios.ratios(64, lines)
-  table = photograph_schedule_ratios.photographs_table2_small_ratios()
+  assert not photograph_loss_ratios.schedules(64, lines)
+  table = photograph_loss_ratios.photographs_table2_small_ratios()
   header, _, *rows = table.split("\n\n")[0].splitlines()
   assert header == "| log-SNR | 128: shifted to half | 128: interpolated |"
   assert rows == [
@@ -528,7 +528,7 @@ def test_the_larger_the_image_the_more_a_shift_helps():
   """What docs/ablations.md says of table 2, of the committed results."""
   lines = results_lib.lines("photographs")
   losses = {
-    size: photograph_schedule_ratios.ratios(size, lines)["shifted to half"]
+    size: photograph_loss_ratios.schedules(size, lines)["shifted to half"]
     for size in (64, 128, 256)
   }
   for bin_ in ((-9, -6), (-6, -3)):

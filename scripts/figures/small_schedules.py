@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Table 2 by the loss of small networks, against the cosine's, by size."""
 
-from scripts import photograph_schedule_ratios
+from scripts import photograph_loss_ratios
 from scripts import results
 from scripts.figures import canvas as canvas_lib
 from scripts.figures import measured
@@ -24,12 +24,12 @@ SIZES = {
 def draw():
   found = results.lines("photographs")
   by_size = {
-    size: photograph_schedule_ratios.ratios(size, found) for size in SIZES
+    size: photograph_loss_ratios.schedules(size, found) for size in SIZES
   }
   if not any(by_size.values()):
     raise measured.NotYetRun(COMMAND)
   canvas = canvas_lib.blank(330)
-  for i, title in enumerate(photograph_schedule_ratios.SCHEDULES):
+  for i, title in enumerate(photograph_loss_ratios.SCHEDULES):
     axes = plots.panel(
       canvas,
       (0.09 + 0.31 * i, 0.19, 0.28, 0.63),
