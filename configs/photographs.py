@@ -20,7 +20,7 @@ samples yet.
   table5     patching: none, 5/3 wavelet, strided convolution
   table6     multiscale loss, without and with
   weighting  v-MSE, eps-MSE, sigmoid (arXiv 2410.19324)
-  width      a first level of 32 or 64 channels, small enough for a CPU
+  width      the first level: 32 or 64 channels, of a small one 16 or 32
 
 Each has the U-Net's own point: a shift to 32, v-MSE, three blocks with dropout
 at 16x16. (eps-MSE hardly sees what the network says where noise hides all:
@@ -74,8 +74,15 @@ LONGER = ("uvit", "unet")
 # Of the sigmoid weighting; the source's is 0 at 128, -1 at 256 and -3 at 512.
 BIAS = {64: 0.0, 128: 0.0, 256: -1.0}
 
-# Compared by samples; `width` is by its loss.
-STUDIES = ("table2", "table3", "table4", "table5", "table6", "weighting")
+STUDIES = (
+  "table2",
+  "table3",
+  "table4",
+  "table5",
+  "table6",
+  "weighting",
+  "width",
+)
 SEEDS = (0, 1, 2)
 
 
@@ -84,7 +91,7 @@ def _parse(arg):
     "photographs",
     arg,
     PATCHING,
-    (*LONGER, *STUDIES, "width"),
+    (*LONGER, *STUDIES),
     variants=("small",),
   )
   if small and study not in STUDIES:
@@ -137,14 +144,6 @@ def get_config(arg="64,uvit"):
       dropout_from_resolution=16,
       **_levels(size, size // 64),
       **shared,
-    )
-  if study == "width":
-    # Patches of 4 x 4 at any size, and two levels.
-    config.model.update(
-      patching="dwt_2",
-      channel_multiplier=(2, 4),
-      num_res_blocks=(1, 1),
-      dtype="float32",
     )
   config.schedule.update(ref_at_noise=32.0, ref_at_data=32.0)
   # At 1e-3 with eps-MSE a run of table2 ended with a gradient that is not
@@ -223,8 +222,9 @@ def _weighting(size):
 
 
 def _width(size):
-  del size
-  return points.over("model.channel_multiplier", [(1, 4), (2, 4)])
+  """A first level of once and of twice the base channels."""
+  _, *others = _levels(size, size // 64)["channel_multiplier"]
+  return points.over("model.channel_multiplier", [(n, *others) for n in (1, 2)])
 
 
 def sweep(arg="64,table2"):

@@ -73,7 +73,7 @@ def test_parts_of_an_argument():
 
 
 def test_longer_trainings_have_no_small_form():
-  for study in ("uvit", "width"):
+  for study in ("uvit", "unet"):
     with pytest.raises(ValueError, match=f"{study},small: small is for table2"):
       load(f"photographs:64,{study},small")
 
