@@ -10,9 +10,9 @@ The argument is <64|128|256>,<study>. `uvit` is the class-conditional U-ViT and
 `unet` the ablations' U-Net trained for 6,000 steps, for samplers and
 guidance. table2 .. table6 are the paper's tables, each a `sweep()` over the
 U-Net and three seeds. With ,small after it a study has a U-Net of half the
-width and trains on 6,400 images: ten minutes of one core of a CPU (at 256
-twenty), compared by the held-out loss, for there is nothing to see in its
-samples yet.
+width and trains on 6,400 images: ten to twenty-five minutes of one core of a
+CPU, compared by the held-out loss, for there is nothing to see in its samples
+yet.
 
   table2     noise schedule: cosine, shifted to 128, 64, 32, interpolated
   table3     where dropout starts: nowhere (0), everywhere (64), from 32, 16

@@ -19,6 +19,9 @@ SCHEDULES = {
   "interpolated": lambda size: (32.0, float(size)),
 }
 
+# The study of width: the first level twice as wide as the config's at 128.
+WIDE = "channel_multiplier (2, 2, 4, 8)"
+
 
 def ratios(
   arg: str, base: str, found: list[dict], data=photograph_runs.CLOTHING
@@ -31,23 +34,28 @@ def ratios(
     found: records.
     data: of which photographs.
   """
-  of_name = {
-    name: {r["config"]["train"]["seed"]: r for r in runs}
-    for name, runs in photograph_runs.by_name(arg, found, data).items()
-  }
-  base_runs = of_name.pop(base, {})
+  of_name = photograph_runs.by_name(arg, found, data)
+  base_runs = of_name.pop(base, [])
   return {
-    name: _against(
-      [runs[seed] for seed in seeds], [base_runs[seed] for seed in seeds]
-    )
+    name: bins
     for name, runs in of_name.items()
-    if (seeds := sorted(runs.keys() & base_runs.keys()))
+    if (bins := against(runs, base_runs))
   }
 
 
-def _against(runs: list[dict], base: list[dict]) -> dict:
-  """{(low, high): v-MSE of each run by that of its base}, of shared bins."""
-  mine, theirs = map(photograph_runs.v_mse_by_logsnr, (runs, base))
+def against(runs: list[dict], base: list[dict]) -> dict:
+  """{(low, high): v-MSE of runs by that of their seed's base}, if any share."""
+  runs, base = (
+    {r["config"]["train"]["seed"]: r for r in side} for side in (runs, base)
+  )
+  seeds = sorted(runs.keys() & base.keys())
+  if not seeds:
+    return {}
+  mine, theirs = (
+    photograph_runs.v_mse_by_logsnr([side[seed] for seed in seeds])
+    for side in (runs, base)
+  )
+  # Not those that the end of one schedule cuts and that of another doesn't.
   return {
     bin_: [a / b for a, b in zip(mine[bin_], theirs[bin_], strict=True)]
     for bin_ in mine
@@ -95,22 +103,43 @@ def _of_schedules(data: str) -> str:
   return _table(columns, "of the cosine schedule", data)
 
 
+def patchings(found: list[dict]) -> dict:
+  """`ratios` of table 5 to the pixels themselves, by size and patching.
+
+  Besides, at 128 pixels, the wavelet before a first level twice as wide.
+  """
+  base = "patching none"
+  columns = _by_size("table5", base, found)
+  wide = against(
+    photograph_runs.by_name("128,width,small", found).get(WIDE, []),
+    photograph_runs.by_name("128,table5,small", found).get(base, []),
+  )
+  return columns | ({f"128: patching dwt_1, {WIDE}": wide} if wide else {})
+
+
 def photographs_table5_small_ratios() -> str:
-  return _of_points("table5", "patching none", "without patching")
+  return _table(
+    patchings(results.lines("photographs")),
+    "without patching",
+    photograph_runs.CLOTHING,
+  )
 
 
 def photographs_table6_small_ratios() -> str:
-  return _of_points("table6", "the config", "without the multiscale loss")
+  return _table(
+    _by_size("table6", "the config", results.lines("photographs")),
+    "without the multiscale loss",
+    photograph_runs.CLOTHING,
+  )
 
 
-def _of_points(study: str, base: str, base_in_words: str) -> str:
-  found = results.lines("photographs")
-  columns = {
+def _by_size(study: str, base: str, found: list[dict]) -> dict:
+  """`ratios` of a study of small networks, of all sizes."""
+  return {
     f"{size}: {name}": bins
     for size in photographs.PATCHING
     for name, bins in ratios(f"{size},{study},small", base, found).items()
   }
-  return _table(columns, base_in_words, photograph_runs.CLOTHING)
 
 
 def _table(columns: dict[str, dict], base: str, data: str) -> str:

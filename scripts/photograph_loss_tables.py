@@ -12,6 +12,7 @@ SMALL = {
   "table4": (64,),
   "table5": (64, 128),
   "table6": (128,),
+  "width": (128,),
 }
 
 
@@ -94,5 +95,4 @@ MAKERS = (
   ),
   _maker("table6_loss", {"64,table6": {}}),
   _maker("weighting_loss", {"64,weighting": {}}),
-  _maker("width", {"64,width": {}}),
 )
