@@ -2,7 +2,8 @@
 """Losses of small networks against those of one point, seed by seed.
 
 All points of a study with one seed see the same images and noise, so most of
-what differs between seeds is not in these ratios.
+what differs between seeds is not in these ratios. Ratios are {(low, high) of
+log-SNR: [v-MSE by the base's, a number for each seed that both have]}.
 """
 
 import math
@@ -19,71 +20,76 @@ SCHEDULES = {
   "interpolated": lambda size: (32.0, float(size)),
 }
 
-# The study of width: the first level twice as wide as the config's at 128.
-WIDE = "channel_multiplier (2, 2, 4, 8)"
 
-
-def ratios(
-  arg: str, base: str, found: list[dict], data=photograph_runs.CLOTHING
-) -> dict:
-  """By point {(low, high): loss against the base's, of each shared seed}.
-
-  Args:
-    arg: of configs/photographs.py, a study.
-    base: name of the point that the others are compared with.
-    found: records.
-    data: of which photographs.
-  """
-  of_name = photograph_runs.by_name(arg, found, data)
-  base_runs = of_name.pop(base, [])
-  return {
-    name: bins
-    for name, runs in of_name.items()
-    if (bins := against(runs, base_runs))
-  }
-
-
-def against(runs: list[dict], base: list[dict]) -> dict:
-  """{(low, high): v-MSE of runs by that of their seed's base}, if any share."""
-  runs, base = (
-    {r["config"]["train"]["seed"]: r for r in side} for side in (runs, base)
+def against(runs: list[dict], base_runs: list[dict]) -> dict:
+  """Ratios of one point to another; {} if they share no seed."""
+  runs, base_runs = (
+    {r["config"]["train"]["seed"]: r for r in side}
+    for side in (runs, base_runs)
   )
-  seeds = sorted(runs.keys() & base.keys())
+  seeds = sorted(runs.keys() & base_runs.keys())
   if not seeds:
     return {}
-  mine, theirs = (
+  losses, base_losses = (
     photograph_runs.v_mse_by_logsnr([side[seed] for seed in seeds])
-    for side in (runs, base)
+    for side in (runs, base_runs)
   )
   # Not those that the end of one schedule cuts and that of another doesn't.
   return {
-    bin_: [a / b for a, b in zip(mine[bin_], theirs[bin_], strict=True)]
-    for bin_ in mine
-    if bin_ in theirs
+    bin_: [a / b for a, b in zip(losses[bin_], base_losses[bin_], strict=True)]
+    for bin_ in losses
+    if bin_ in base_losses
   }
 
 
 def schedules(
-  size: int, found: list[dict], data=photograph_runs.CLOTHING
+  size: int, found: list[dict], data: str = photograph_runs.CLOTHING
 ) -> dict:
-  """`ratios` of table 2 to the cosine, by the names of SCHEDULES."""
-  of_name = ratios(f"{size},table2,small", "cosine", found, data)
-  names = {
-    schedule: photograph_runs.schedule_name(size, *references(size))
+  """Ratios to the cosine's of those of SCHEDULES that were run, by name.
+
+  Args:
+    size: of the images.
+    found: records.
+    data: of which photographs.
+  """
+  of_name = photograph_runs.by_name(f"{size},table2,small", found, data)
+  cosine = of_name.get("cosine", [])
+  of_schedule = {
+    schedule: against(
+      of_name.get(photograph_runs.schedule_name(size, *references(size)), []),
+      cosine,
+    )
     for schedule, references in SCHEDULES.items()
   }
-  return {
-    schedule: of_name[name]
-    for schedule, name in names.items()
-    if name in of_name
-  }
+  return {schedule: bins for schedule, bins in of_schedule.items() if bins}
+
+
+def patchings(found: list[dict]) -> dict:
+  """Ratios to no patching, by size, patching and channels of the first level.
+
+  Those of table 5 and of the study of width.
+  """
+  columns = {}
+  for size in photographs.PATCHING:
+    of_name = photograph_runs.by_name(f"{size},table5,small", found)
+    base_runs = of_name.pop("patching none", [])
+    of_width = photograph_runs.by_name(f"{size},width,small", found)
+    for runs in (*of_name.values(), *of_width.values()):
+      model = runs[0]["config"]["model"]
+      channels = model["base_channels"] * model["channel_multiplier"][0]
+      name = f"{size}: {model['patching']}, {channels} channels"
+      if model["patching"] != "none" and (bins := against(runs, base_runs)):
+        columns[name] = bins
+  return columns
 
 
 def photographs_table2_small_ratios() -> str:
+  """A column a schedule and size, of clothes."""
   return _of_schedules(photograph_runs.CLOTHING)
 
 
 def photographs_table2_small_ratios_flowers() -> str:
+  """The same of flowers."""
   return _of_schedules(photograph_runs.FLOWERS)
 
 
@@ -103,47 +109,20 @@ def _of_schedules(data: str) -> str:
   return _table(columns, "of the cosine schedule", data)
 
 
-def patchings(found: list[dict]) -> dict:
-  """`ratios` of table 5 to the pixels themselves, by size and patching.
-
-  Besides, at 128 pixels, the wavelet before a first level twice as wide.
-  """
-  base = "patching none"
-  columns = _by_size("table5", base, found)
-  wide = against(
-    photograph_runs.by_name("128,width,small", found).get(WIDE, []),
-    photograph_runs.by_name("128,table5,small", found).get(base, []),
-  )
-  return columns | ({f"128: patching dwt_1, {WIDE}": wide} if wide else {})
-
-
 def photographs_table5_small_ratios() -> str:
-  return _table(
-    patchings(results.lines("photographs")),
-    "without patching",
-    photograph_runs.CLOTHING,
-  )
-
-
-def photographs_table6_small_ratios() -> str:
-  return _table(
-    _by_size("table6", "the config", results.lines("photographs")),
-    "without the multiscale loss",
-    photograph_runs.CLOTHING,
-  )
-
-
-def _by_size(study: str, base: str, found: list[dict]) -> dict:
-  """`ratios` of a study of small networks, of all sizes."""
-  return {
-    f"{size}: {name}": bins
-    for size in photographs.PATCHING
-    for name, bins in ratios(f"{size},{study},small", base, found).items()
-  }
+  """A column a patching, size and width, of clothes."""
+  columns = patchings(results.lines("photographs"))
+  return _table(columns, "without patching", photograph_runs.CLOTHING)
 
 
 def _table(columns: dict[str, dict], base: str, data: str) -> str:
-  """A row a bin of log-SNR."""
+  """A row a bin of log-SNR.
+
+  Args:
+    columns: ratios by name.
+    base: what they are against, in words.
+    data: of which photographs.
+  """
   if not columns:
     return "Not yet run."
   bins = sorted({bin_ for column in columns.values() for bin_ in column})
@@ -165,8 +144,8 @@ def _table(columns: dict[str, dict], base: str, data: str) -> str:
   )
 
 
-def _percent(ratios) -> str:
-  mean, error = photograph_runs.mean_and_error(ratios)
+def _percent(values: list[float]) -> str:
+  mean, error = photograph_runs.mean_and_error(values)
   text = f"{mean - 1:+.1%}"
   return text if math.isnan(error) else f"{text} ± {error:.1%}"
 
@@ -175,5 +154,4 @@ MAKERS = (
   photographs_table2_small_ratios,
   photographs_table2_small_ratios_flowers,
   photographs_table5_small_ratios,
-  photographs_table6_small_ratios,
 )

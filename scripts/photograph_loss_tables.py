@@ -6,29 +6,29 @@ from scripts import photograph_sampler_tables
 from scripts import results
 
 # Studies of small networks with a table here, and the images' sizes.
-SMALL = {
+SIZES_OF_SMALL = {
   "table2": (64, 128, 256),
   "table3": (64,),
   "table4": (64,),
   "table5": (64, 128),
-  "table6": (128,),
   "width": (128,),
 }
 
 
-def table(args: dict[str, dict]) -> str:
+def table(args: dict[str, dict], data: str = photograph_runs.CLOTHING) -> str:
   """v-MSE, a row for each bin of log-SNR and a column for each point.
 
   Args:
     args: of configs/photographs.py, with the changes of the model in which the
       runs differ from it.
+    data: of which photographs; those of one are columns enough.
   """
   points = [
     (f"{arg.partition(',')[0]}: {name}" if len(args) > 1 else name, runs)
-    for arg, data, name, runs in photograph_runs.studies(
+    for arg, of_data, name, runs in photograph_runs.studies(
       args, results.lines("photographs")
     )
-    if data == photograph_runs.CLOTHING  # One has columns enough.
+    if of_data == data
   ]
   if not points:
     return "Not yet run."
@@ -70,9 +70,9 @@ def photographs_uvit_loss() -> str:
   return by_logsnr(list(newest.items())) if newest else "Not yet run."
 
 
-def _maker(name, args):
+def _maker(name, args, **kwargs):
   def make():
-    return table(args)
+    return table(args, **kwargs)
 
   make.__name__ = f"photographs_{name}"
   return make
@@ -90,8 +90,13 @@ MAKERS = (
   ),
   *(
     _maker(f"{study}_small_loss_{size}", {f"{size},{study},small": {}})
-    for study, sizes in SMALL.items()
+    for study, sizes in SIZES_OF_SMALL.items()
     for size in sizes
+  ),
+  _maker(
+    "table2_small_loss_128_flowers",
+    {"128,table2,small": {}},
+    data=photograph_runs.FLOWERS,
   ),
   _maker("table6_loss", {"64,table6": {}}),
   _maker("weighting_loss", {"64,weighting": {}}),

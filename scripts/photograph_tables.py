@@ -73,8 +73,4 @@ def photographs_table2_narrow() -> str:
   return table("table2", (256,), **photograph_runs.NARROW)
 
 
-MAKERS = (
-  # What width does is told by the loss alone.
-  *(_maker(study) for study in photographs.STUDIES if study != "width"),
-  photographs_table2_narrow,
-)
+MAKERS = (*map(_maker, photographs.STUDIES), photographs_table2_narrow)

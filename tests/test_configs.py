@@ -14,6 +14,7 @@ import pytest
 
 from configs import arguments
 from configs import digits
+from configs import photographs
 from experiments import checks
 from simple_diffusion import build
 from simple_diffusion import sampler
@@ -70,6 +71,17 @@ def test_parts_of_an_argument():
   assert arguments.split("x", "64", (64,)) == ["64"]
   with pytest.raises(ValueError, match="the argument is <64>, such as"):
     arguments.split("x", "64,", (64,))
+
+
+@pytest.mark.parametrize("size, own", [(64, 0), (128, 0), (256, 1)])
+def test_width_is_of_the_first_level(size, own):
+  points = [
+    point["model.channel_multiplier"]
+    for point in photographs.sweep(f"{size},width")
+  ]
+  assert points == [(1, 2, 4, 8), (2, 2, 4, 8)] * 3
+  config = photographs.get_config(f"{size},width")
+  assert config.model.channel_multiplier == points[own]
 
 
 def test_longer_trainings_have_no_small_form():
