@@ -34,11 +34,9 @@ def against(runs: list[dict], base_runs: list[dict]) -> dict:
     photograph_runs.v_mse_by_logsnr([side[seed] for seed in seeds])
     for side in (runs, base_runs)
   )
-  # Not those that the end of one schedule cuts and that of another doesn't.
   return {
     bin_: [a / b for a, b in zip(losses[bin_], base_losses[bin_], strict=True)]
-    for bin_ in losses
-    if bin_ in base_losses
+    for bin_ in photograph_runs.shared_bins([losses, base_losses])
   }
 
 

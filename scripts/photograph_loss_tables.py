@@ -43,9 +43,7 @@ def by_logsnr(points: list[tuple[str, list[dict]]]) -> str:
     ("seeds", *(str(len(runs)) for runs in by_point)),
     ("steps", *(f"{runs[0]['checkpoint_step']:,}" for runs in by_point)),
   ]
-  # Not those that the end of one schedule cuts and that of another doesn't.
-  shared = [bin_ for bin_ in losses[0] if all(bin_ in bins for bins in losses)]
-  for low, high in shared:
+  for low, high in photograph_runs.shared_bins(losses):
     cells = [photograph_runs.cell(bins[low, high], 3) for bins in losses]
     rows.append((f"{low:g} to {high:g}", *cells))
   newest = by_point[-1][-1]

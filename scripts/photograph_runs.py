@@ -208,3 +208,8 @@ def v_mse_by_logsnr(runs: list[dict]) -> dict:
     tuple(b["logsnr"]): [r["held_out_loss"][i]["v_mse"] for r in runs]
     for i, b in enumerate(runs[0]["held_out_loss"])
   }
+
+
+def shared_bins(losses: list[dict]) -> list[tuple]:
+  """Not those that the end of one schedule cuts and that of another doesn't."""
+  return [bin_ for bin_ in losses[0] if all(bin_ in bins for bins in losses)]

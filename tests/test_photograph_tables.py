@@ -64,6 +64,16 @@ def record(arg, overrides, *, kernel, step=2_000, data="flowers"):
   }
 
 
+def record_of_loss(arg, overrides, v_mse, *, data="clothing"):
+  """Of a small network, which has no samples; v_mse by bin of log-SNR."""
+  r = record(arg, overrides, kernel=0.0, data=data)
+  del r["samples"]
+  r["held_out_loss"] = [
+    {"logsnr": list(bin_), "v_mse": loss} for bin_, loss in v_mse.items()
+  ]
+  return r
+
+
 def shifted(ref, seed, **kwargs):
   overrides = {
     "schedule.ref_at_noise": ref,
@@ -238,11 +248,8 @@ def test_points_are_named_by_what_tells_them_apart():
 def test_losses_of_a_study(results):
   def run(blocks, seed, losses, **kwargs):
     overrides = {"model.num_res_blocks": (1, 1, blocks, 1), "train.seed": seed}
-    r = record("64,table4,small", overrides, kernel=0.0, **kwargs)
-    del r["samples"]
-    bins = zip([(-3, 0), (0, 2.5)], losses, strict=True)
-    r["held_out_loss"] = [{"logsnr": b, "v_mse": v} for b, v in bins]
-    return r
+    v_mse = dict(zip([(-3, 0), (0, 2.5)], losses, strict=True))
+    return record_of_loss("64,table4,small", overrides, v_mse, **kwargs)
 
   table = {make.__name__: make for make in photograph_loss_tables.MAKERS}[
     "photographs_table4_small_loss_64"
@@ -380,11 +387,8 @@ def test_losses_of_the_trainings_of_the_u_vit(results):
 def test_what_was_run(results):
   def loss_of(noise, seed, data="clothing"):
     over = {"schedule.ref_at_noise": noise, "schedule.ref_at_data": noise}
-    r = record(
-      "128,table2,small", over | {"train.seed": seed}, kernel=1.0, data=data
-    )
-    del r["samples"]
-    return r
+    over["train.seed"] = seed
+    return record_of_loss("128,table2,small", over, {(0, 3): 1.0}, data=data)
 
   results(
     [
@@ -480,12 +484,11 @@ def test_small_schedules_are_compared_seed_by_seed(results):
       "schedule.ref_at_data": data,
       "train.seed": seed,
     }
-    r = record("128,table2,small", overrides, kernel=1.0, data="clothing")
-    del r["samples"]
     # The bins end where the schedule does: one is the cosine's alone.
     bins = ((-3, 0), (0, 3), (3, 4 if noise == data == 128.0 else 5))
-    r["held_out_loss"] = [{"logsnr": list(b), "v_mse": loss} for b in bins]
-    return r
+    return record_of_loss(
+      "128,table2,small", overrides, dict.fromkeys(bins, loss)
+    )
 
   results(
     [
@@ -558,14 +561,12 @@ def test_what_patching_costs_is_a_matter_of_width():
 
 def test_patchings_are_compared_with_none(results):
   def run_of(arg, overrides, seed, loss):
-    r = record(
-      arg, overrides | {"train.seed": seed}, kernel=1.0, data="clothing"
-    )
     end = 4 if arg.startswith("64") else 5  # where the schedule ends
-    r["held_out_loss"] = [
-      {"logsnr": bin_, "v_mse": loss} for bin_ in ([0, 3], [3, end])
-    ]
-    return r
+    return record_of_loss(
+      arg,
+      overrides | {"train.seed": seed},
+      dict.fromkeys(((0, 3), (3, end)), loss),
+    )
 
   def point(size, patching):
     (found,) = (
@@ -612,9 +613,9 @@ def test_small_schedules_of_flowers(results):
       "schedule.ref_at_noise": reference,
       "schedule.ref_at_data": reference,
     }
-    r = record("128,table2,small", overrides, kernel=1.0, data=data)
-    r["held_out_loss"] = [{"logsnr": [0, 3], "v_mse": loss}]
-    return r
+    return record_of_loss(
+      "128,table2,small", overrides, {(0, 3): loss}, data=data
+    )
 
   results(
     [
