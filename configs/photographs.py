@@ -9,10 +9,7 @@
 The argument is <64|128|256>,<study>. `uvit` is the class-conditional U-ViT and
 `unet` the ablations' U-Net trained for 6,000 steps, for samplers and
 guidance. table2 .. table6 are the paper's tables, each a `sweep()` over the
-U-Net and three seeds. With ,small after it a study has a U-Net of half the
-width and trains on 6,400 images: ten to twenty-five minutes of one core of a
-CPU, compared by the held-out loss, for there is nothing to see in its samples
-yet.
+U-Net and three seeds:
 
   table2     noise schedule: cosine, shifted to 128, 64, 32, interpolated
   table3     where dropout starts: nowhere (0), everywhere (64), from 32, 16
@@ -20,12 +17,18 @@ yet.
   table5     patching: none, 5/3 wavelet, strided convolution
   table6     multiscale loss, without and with
   weighting  v-MSE, eps-MSE, sigmoid (arXiv 2410.19324)
-  width      the first level: 32 or 64 channels, of a small one 16 or 32
+  width      the first level: 32 or 64 channels, of half the width 16 or 32
 
 Each has the U-Net's own point: a shift to 32, v-MSE, three blocks with dropout
 at 16x16. (eps-MSE hardly sees what the network says where noise hides all:
 after 1,200 steps its v-MSE there was up to three times the variance of the
-images.)
+images.) After a study ,small or ,sampled gives it a U-Net of half the width,
+for one core of a CPU:
+
+  small      6,400 images, ten to twenty-five minutes; compared by the held-out
+             loss, for there is nothing to see in its samples yet
+  sampled    9,600 images, and the sigmoid weighting, which comes to shapes
+             sooner; compared by 500 samples too
 
 Data: a folder that scripts.prepare_images made, with splits train and test.
 Both networks see maps of 64x64 at most, whatever the image: between sizes the
@@ -64,7 +67,8 @@ def _levels(size, factor):
   return levels | dict(channel_multiplier=(max(2, first), *others))
 
 
-# The U-Net that a CPU can train.
+# The U-Net that a CPU can train, and the forms of studies that have it.
+FORMS = ("small", "sampled")
 SMALL = dict(base_channels=16, emb_channels=128, num_heads=1, dtype="float32")
 
 # Of a study. At 256 samples were full of noise after 1,200.
@@ -87,23 +91,23 @@ SEEDS = (0, 1, 2)
 
 
 def _parse(arg):
-  size, study, small = arguments.split(
+  size, study, form = arguments.split(
     "photographs",
     arg,
     PATCHING,
     (*LONGER, *STUDIES),
-    variants=("small",),
+    variants=FORMS,
   )
-  if small and study not in STUDIES:
+  if form and study not in STUDIES:
     raise ValueError(
-      f"configs/photographs.py:{arg}: small is for {', '.join(STUDIES)}; "
+      f"configs/photographs.py:{arg}: {form} is for {', '.join(STUDIES)}; "
       f"{study} has one size"
     )
-  return int(size), study, bool(small)
+  return int(size), study, form
 
 
 def get_config(arg="64,uvit"):
-  size, study, small = _parse(arg)
+  size, study, form = _parse(arg)
   config = common.get_config()
   config.data.update(
     name="folder",
@@ -131,10 +135,6 @@ def get_config(arg="64,uvit"):
       transformer_dropout=0.1,
       **shared,
     )
-    # The best of `weighting`.
-    config.objective.update(
-      loss_space="eps", weighting="sigmoid", bias=BIAS[size]
-    )
   else:
     config.model = dict(
       name="unet",
@@ -144,6 +144,11 @@ def get_config(arg="64,uvit"):
       dropout_from_resolution=16,
       **_levels(size, size // 64),
       **shared,
+    )
+  if study == "uvit" or form == "sampled":
+    # The best of `weighting`.
+    config.objective.update(
+      loss_space="eps", weighting="sigmoid", bias=BIAS[size]
     )
   config.schedule.update(ref_at_noise=32.0, ref_at_data=32.0)
   # At 1e-3 with eps-MSE a run of table2 ended with a gradient that is not
@@ -158,14 +163,17 @@ def get_config(arg="64,uvit"):
     # A study's grid has as many as evaluate takes at a time: one compilation.
     num_samples=50 if study in LONGER else 250,
   )
-  if small:
+  config.sample.update(method="dpmpp_2m_sde", num_steps=32, spacing="logsnr")
+  config.eval.update(batch_size=250, num_samples=1_000)
+  if form:
     config.model.update(SMALL)
     config.optim.update(lr=1e-3, warmup_steps=100)
     config.train.update(
       batch_size=16, total_steps=400, ema_decay=0.99, num_samples=20
     )
-  config.sample.update(method="dpmpp_2m_sde", num_steps=32, spacing="logsnr")
-  config.eval.update(batch_size=250, num_samples=1_000)
+  if form == "sampled":
+    config.train.total_steps = 600
+    config.eval.num_samples = 500
   return config
 
 

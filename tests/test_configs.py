@@ -3,6 +3,7 @@
 
 import ast
 import importlib
+import itertools
 import json
 import pathlib
 
@@ -30,6 +31,7 @@ PHOTOGRAPHS = [
   "photographs:128,uvit",
   "photographs:256,table2",
   "photographs:64,table4,small",
+  "photographs:64,table3,sampled",
 ]
 ALL = ["digits", "cifar10", *IMAGES, *IMAGENET, *ABLATIONS, *PHOTOGRAPHS]
 # One of each kind; the rest, up to 12 s of tracing each, is for -m slow.
@@ -84,10 +86,19 @@ def test_width_is_of_the_first_level(size, own):
   assert config.model.channel_multiplier == points[own]
 
 
-def test_longer_trainings_have_no_small_form():
-  for study in ("uvit", "unet"):
-    with pytest.raises(ValueError, match=f"{study},small: small is for table2"):
-      load(f"photographs:64,{study},small")
+def test_longer_trainings_have_no_form_of_half_the_width():
+  for study, form in itertools.product(("uvit", "unet"), photographs.FORMS):
+    error = f"{study},{form}: {form} is for table2"
+    with pytest.raises(ValueError, match=error):
+      load(f"photographs:64,{study},{form}")
+
+
+def test_what_is_sampled_has_the_weighting_of_the_longest_training():
+  sampled = photographs.get_config("256,table3,sampled")
+  assert sampled.objective == photographs.get_config("256,uvit").objective
+  small = photographs.get_config("256,table3,small")
+  assert sampled.model == small.model
+  assert small.objective.weighting == "constant"
 
 
 def keys(config, section=""):
