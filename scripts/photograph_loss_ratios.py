@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Losses of small networks against those of one point, seed by seed.
 
-All points of a study with one seed see the same images and noise, so most of
-what differs between seeds is not in these ratios. Ratios are {(low, high) of
-log-SNR: [v-MSE by the base's, a number for each seed that both have]}.
+Ratios are {(low, high) of log-SNR: [v-MSE by the base's, a number for each seed
+that both have]}.
 """
-
-import math
 
 from configs import photographs
 from scripts import photograph_runs
@@ -23,17 +20,10 @@ SCHEDULES = {
 
 def against(runs: list[dict], base_runs: list[dict]) -> dict:
   """Ratios of one point to another; {} if they share no seed."""
-  runs, base_runs = (
-    {r["config"]["train"]["seed"]: r for r in side}
-    for side in (runs, base_runs)
-  )
-  seeds = sorted(runs.keys() & base_runs.keys())
-  if not seeds:
+  sides = photograph_runs.paired(runs, base_runs)
+  if not all(sides):
     return {}
-  losses, base_losses = (
-    photograph_runs.v_mse_by_logsnr([side[seed] for seed in seeds])
-    for side in (runs, base_runs)
-  )
+  losses, base_losses = map(photograph_runs.v_mse_by_logsnr, sides)
   return {
     bin_: [a / b for a, b in zip(losses[bin_], base_losses[bin_], strict=True)]
     for bin_ in photograph_runs.shared_bins([losses, base_losses])
@@ -128,7 +118,9 @@ def _table(columns: dict[str, dict], base: str, data: str) -> str:
     (
       f"{low:g} to {high:g}",
       *(
-        _percent(column[low, high]) if (low, high) in column else ""
+        photograph_runs.percent(column[low, high])
+        if (low, high) in column
+        else ""
         for column in columns.values()
       ),
     )
@@ -140,12 +132,6 @@ def _table(columns: dict[str, dict], base: str, data: str) -> str:
     + f"\n\nv-MSE of held-out photographs of {data} against that {base} and of "
     "the same seed, with the standard error over seeds."
   )
-
-
-def _percent(values: list[float]) -> str:
-  mean, error = photograph_runs.mean_and_error(values)
-  text = f"{mean - 1:+.1%}"
-  return text if math.isnan(error) else f"{text} ± {error:.1%}"
 
 
 MAKERS = (

@@ -3,6 +3,7 @@
 
 from scripts import photograph_runs
 from scripts import photograph_sampler_tables
+from scripts import photograph_tables
 from scripts import results
 
 # Studies of small networks with a table here, and the images' sizes.
@@ -90,6 +91,10 @@ MAKERS = (
     _maker(f"{study}_small_loss_{size}", {f"{size},{study},small": {}})
     for study, sizes in SIZES_OF_SMALL.items()
     for size in sizes
+  ),
+  *(
+    _maker(f"{study}_sampled_loss", {f"64,{study},sampled": {}})
+    for study in photograph_tables.SAMPLED
   ),
   _maker(
     "table2_small_loss_128_flowers",

@@ -101,6 +101,17 @@ def names(arg: str) -> list[str]:
       return [name or "the config" for name in found]
 
 
+def own_name(arg: str) -> str:
+  """Of a study's points the one that the config is."""
+  config, *points = (
+    workdir.as_json(
+      points_lib.parse_config(f"configs/photographs.py:{arg}", overrides)
+    )
+    for overrides in ({}, *points_of(arg))
+  )
+  return names(arg)[points.index(config)]
+
+
 def finished_of(arg: str, overrides: dict, found: list[dict], **changes):
   """The records of finished runs of a config, of whatever seed and length.
 
@@ -184,6 +195,27 @@ def compared(of_point: dict, part: list[dict]) -> list[tuple]:
   ]
   sets = [point[:2] for point in points]
   return [point for point in points if sets.count(point[:2]) > 1]
+
+
+def paired(runs: list[dict], base_runs: list[dict]) -> tuple[list, list]:
+  """Those of both whose seed the other has too, in the order of seeds.
+
+  All points of a study with one seed see the same images and noise, so most of
+  what differs between seeds is not in a ratio of two of them.
+  """
+  sides = [
+    {r["config"]["train"]["seed"]: r for r in side}
+    for side in (runs, base_runs)
+  ]
+  seeds = sorted(sides[0].keys() & sides[1].keys())
+  return tuple([side[seed] for seed in seeds] for side in sides)
+
+
+def percent(ratios: list[float]) -> str:
+  """By how much, with the standard error of the mean."""
+  mean, error = mean_and_error(ratios)
+  text = f"{mean - 1:+.1%}"
+  return text if math.isnan(error) else f"{text} ± {error:.1%}"
 
 
 def mean_and_error(values) -> tuple:

@@ -25,20 +25,21 @@ def _cell(arg: str, seeds: list[int]) -> str:
 
 
 def photographs_status() -> str:
-  """A row a study, by samples of the U-Net and by the loss of small ones."""
+  """A row a study, by samples and by the loss of networks half as wide."""
   columns = [
-    (kind, size, small, records)
-    for kind, small, records in (
-      ("samples", "", photograph_runs.with_samples()),
-      ("loss of small U-Nets", ",small", results.lines("photographs")),
+    (kind, size, form, records)
+    for kind, form, records, sizes in (
+      ("samples", "", photograph_runs.with_samples(), photographs.PATCHING),
+      ("of half the width", ",sampled", photograph_runs.with_samples(), (64,)),
+      ("loss", ",small", results.lines("photographs"), photographs.PATCHING),
     )
-    for size in photographs.PATCHING
+    for size in sizes
   ]
   rows, of_flowers = [], []
   for study in photographs.STUDIES:
     cells = []
-    for _, size, small, records in columns:
-      arg = f"{size},{study}{small}"
+    for _, size, form, records in columns:
+      arg = f"{size},{study}{form}"
       seeds = _seeds(arg, records)
       cells.append(_cell(arg, seeds.get(photograph_runs.CLOTHING, [])))
       if photograph_runs.FLOWERS in seeds:
@@ -49,8 +50,10 @@ def photographs_status() -> str:
   header = ("points of", *(f"{kind}, {size}" for kind, size, *_ in columns))
   return (
     f"{results.markdown(header, rows)}\n\n"
-    f"Of {photograph_runs.CLOTHING}, by the configs' networks; - where fewer "
-    "than two points were run, and nothing can be compared. On "
+    f"Of {photograph_runs.CLOTHING}: samples of the U-Net, samples of the one "
+    "of half the width (`sampled`), and its loss (`small`), all by the "
+    "configs' networks; - where fewer than two points were run, and nothing "
+    "can be compared. On "
     f"{photograph_runs.FLOWERS}: {'; '.join(of_flowers) or 'no study yet'}."
   )
 

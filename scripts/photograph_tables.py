@@ -6,6 +6,9 @@ from scripts import photograph_runs
 from scripts import protocols
 from scripts import results
 
+# Studies of the U-Net of half the width that have a table here.
+SAMPLED = ("table3", "table4", "table5")
+
 COLUMNS = (
   ("kernel distance, held out", "held_out", "kernel", 3),
   ("to training images", "train", "kernel", 3),
@@ -16,8 +19,28 @@ COLUMNS = (
 )
 
 
-def row(size: str, data: str, name: str, runs: list[dict]) -> tuple[str, ...]:
-  """A point of a study, its seeds together."""
+def against(runs: list[dict], base_runs: list[dict]) -> str:
+  """The kernel distance to held-out photographs by the base's, seed by seed."""
+  runs, base_runs = (
+    [r["samples"]["held_out"]["kernel"] for r in side]
+    for side in photograph_runs.paired(runs, base_runs)
+  )
+  ratios = [a / b for a, b in zip(runs, base_runs, strict=True)]
+  return photograph_runs.percent(ratios) if ratios else ""
+
+
+def row(
+  size: str, data: str, name: str, runs: list[dict], own_runs: list[dict]
+) -> tuple[str, ...]:
+  """A point of a study, its seeds together.
+
+  Args:
+    size: of the images.
+    data: of which photographs.
+    name: the point's.
+    runs: of the point, one a seed.
+    own_runs: of the config's own point, if there are any.
+  """
   return (
     data,
     size,
@@ -28,11 +51,18 @@ def row(size: str, data: str, name: str, runs: list[dict]) -> tuple[str, ...]:
       photograph_runs.cell([r["samples"][side][key] for r in runs], digits)
       for _, side, key, digits in COLUMNS
     ),
+    "" if runs is own_runs else against(runs, own_runs),
   )
 
 
 def table(study: str, sizes=tuple(photographs.PATCHING), **changes) -> str:
-  """A study's points at all sizes; changes of the model as in `studies`."""
+  """A study's points at all sizes.
+
+  Args:
+    study: with its form, if any, after a comma.
+    sizes: of the images.
+    **changes: of the model, as in `photograph_runs.studies`.
+  """
   points = photograph_runs.studies(
     {f"{size},{study}": changes for size in sizes},
     photograph_runs.with_samples(),
@@ -40,9 +70,12 @@ def table(study: str, sizes=tuple(photographs.PATCHING), **changes) -> str:
   if not points:
     return "Not yet run."
   rows, newest = [], {}
-  for arg, data, name, runs in points:
+  of_point = {tuple(point): runs for *point, runs in points}
+  for (arg, data, name), runs in of_point.items():
     size = arg.partition(",")[0]
-    rows.append(row(size, data, name, runs))
+    own_name = photograph_runs.own_name(arg)
+    own_runs = of_point.get((arg, data, own_name), [])
+    rows.append(row(size, data, name, runs, own_runs))
     newest[f"{data}, {size} pixels"] = runs[-1]
   header = (
     "photographs",
@@ -51,9 +84,12 @@ def table(study: str, sizes=tuple(photographs.PATCHING), **changes) -> str:
     "seeds",
     "steps",
     *(name for name, *_ in COLUMNS),
+    "kernel, held out, against the config's",
   )
   *_, last = newest.values()
-  where = results.where(*(r["environment"] for *_, of in points for r in of))
+  where = results.where(
+    *(r["environment"] for of in of_point.values() for r in of)
+  )
   return (
     f"{results.markdown(header, rows)}\n\nBy {protocols.sampler(last)}. "
     f"{protocols.measures(newest)} {where}."
@@ -64,7 +100,7 @@ def _maker(study):
   def make():
     return table(study)
 
-  make.__name__ = f"photographs_{study}"
+  make.__name__ = f"photographs_{study.replace(',', '_')}"
   return make
 
 
@@ -73,4 +109,8 @@ def photographs_table2_narrow() -> str:
   return table("table2", (256,), **photograph_runs.NARROW)
 
 
-MAKERS = (*map(_maker, photographs.STUDIES), photographs_table2_narrow)
+MAKERS = (
+  *map(_maker, photographs.STUDIES),
+  *(_maker(f"{study},sampled") for study in SAMPLED),
+  photographs_table2_narrow,
+)

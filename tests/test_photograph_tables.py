@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of the ablations' tables are made of the right runs."""
 
+import itertools
 import json
 
 import numpy as np
 import pytest
 
+from configs import photographs
 from experiments import workdir
 from scripts import photograph_loss_ratios
 from scripts import photograph_loss_tables
@@ -95,10 +97,8 @@ def results(tmp_path, monkeypatch):
 
 
 def rows_of_table_2():
-  points = photograph_runs.studies(
-    {"128,table2": {}}, photograph_runs.with_samples()
-  )
-  return [photograph_tables.row("128", *point[1:]) for point in points]
+  table, *_ = photograph_tables.table("table2").partition("\n\n")
+  return [row[2:-2].split(" | ") for row in table.splitlines()[2:]]
 
 
 def test_seeds_of_a_row_come_together(results):
@@ -115,8 +115,10 @@ def test_seeds_of_a_row_come_together(results):
   (first, second) = rows_of_table_2()
   # Mean 3, and sqrt(((2 - 3)^2 + (4 - 3)^2) / 1 / 2) = 1.
   assert first[2] == "cosine"
-  assert first[3:6] == ("2", "2,000", "3.000 ± 1.000")
-  assert second[3:6] == ("1", "2,000", "1.500")
+  assert first[3:6] == ["2", "2,000", "3.000 ± 1.000"]
+  assert second[3:6] == ["1", "2,000", "1.500"]
+  # Of the seed that both have.
+  assert first[-1] == "+33.3%" and not second[-1].strip()
 
 
 def test_sets_of_photographs_have_rows_of_their_own(results):
@@ -148,14 +150,38 @@ def test_other_runs_stay_out(results):
   mine = [shifted(64.0, 0, kernel=1.0), shifted(32.0, 0, kernel=1.0)]
   results([other, guided, stopped, *mine, fewer])
   assert [row[2:4] for row in rows_of_table_2()] == [
-    ("shifted to 64", "1"),
-    ("shifted to 32", "1"),
+    ["shifted to 64", "1"],
+    ["shifted to 32", "1"],
   ]
   by_name = {make.__name__: make for make in photograph_tables.MAKERS}
   table = by_name["photographs_table2"]()
   assert table.count("\n| ") == 3 and "1,000 samples of seed 0" in table
   results([])
   assert by_name["photographs_table2"]() == "Not yet run."
+
+
+@pytest.mark.parametrize(
+  "seeds, text", [((0,), ""), ((1, 2), "+125.0% ± 75.0%")]
+)
+def test_points_are_compared_with_the_configs_of_their_seed(
+  seeds, text, results
+):
+  def run(blocks, seed, kernel):
+    overrides = {"model.num_res_blocks": (1, 1, blocks, 1), "train.seed": seed}
+    return record("64,table4,sampled", overrides, kernel=kernel)
+
+  own = [run(3, 1, 2.0), run(3, 2, 4.0)]
+  results([*own, *(run(6, seed, 6.0) for seed in seeds)])
+  table = photograph_tables.table("table4,sampled")
+  row = next(row for row in table.splitlines() if "(1, 1, 6, 1)" in row)
+  assert row.split("|")[-2].strip() == text
+
+
+@pytest.mark.parametrize("study", photographs.STUDIES)
+def test_one_point_of_each_study_is_the_configs(study):
+  for size, form in itertools.product(photographs.PATCHING, ("", ",sampled")):
+    arg = f"{size},{study}{form}"
+    assert photograph_runs.own_name(arg) in photograph_runs.names(arg)
 
 
 def test_the_protocol_of_most_records_counts():
@@ -404,8 +430,8 @@ def test_what_was_run(results):
     row.split(" | ")[0]: row.strip(" |").split(" | ")[1:]
     for row in table.splitlines()[2:]
   }
-  assert cells["| table2"] == ["-", "2 of 4, 1 to 2 seeds", *"----"]
-  assert cells["| table4"] == [*"------"]
+  assert cells["| table2"] == ["-", "2 of 4, 1 to 2 seeds", *"-----"]
+  assert cells["| table4"] == [*"-------"]
   assert text.endswith("On flowers: no study yet.")
   results([loss_of(n, s, "flowers") for n in (128.0, 64.0) for s in (0, 1)])
   table, _, text = photograph_status.photographs_status().partition("\n\n")
