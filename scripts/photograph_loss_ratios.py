@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Losses of small networks against those of one point, seed by seed.
 
-Ratios are {(low, high) of log-SNR: [v-MSE by the base's, a number for each seed
-that both have]}.
+Points with one seed see the same images and noise, so most of what differs
+between seeds is not in a ratio of losses. Ratios are {(low, high) of log-SNR:
+[v-MSE divided by the base's, a number for each seed that both have]}.
 """
 
 from configs import photographs

@@ -3,10 +3,9 @@
 
 from scripts import photograph_runs
 from scripts import photograph_sampler_tables
-from scripts import photograph_tables
 from scripts import results
 
-# Studies of small networks with a table here, and the images' sizes.
+# Studies of the form `small` with a table here, and the images' sizes.
 SIZES_OF_SMALL = {
   "table2": (64, 128, 256),
   "table3": (64,),
@@ -93,8 +92,9 @@ MAKERS = (
     for size in sizes
   ),
   *(
-    _maker(f"{study}_sampled_loss", {f"64,{study},sampled": {}})
-    for study in photograph_tables.SAMPLED
+    _maker(f"{study}_sampled_loss_{size}", {f"{size},{study},sampled": {}})
+    for study, sizes in photograph_runs.SIZES_OF_SAMPLED.items()
+    for size in sizes
   ),
   _maker(
     "table2_small_loss_128_flowers",

@@ -18,6 +18,9 @@ SAME_POINT = ("model.num_classes", "train.seed")
 # The folders that were prepared.
 CLOTHING, FLOWERS = "clothing", "flowers"
 
+# Studies of half the width that are compared by samples, and the images' sizes.
+SIZES_OF_SAMPLED = {"table3": (64,), "table4": (64,), "table5": (64,)}
+
 # A first level of 32 channels at 256 pixels, as at other sizes; the config had
 # it once, and it is too narrow for patches of 48 numbers.
 NARROW = dict(channel_multiplier=[1, 2, 4, 8])
@@ -58,6 +61,11 @@ def most(found: list[dict], key=protocol) -> list[dict]:
 def with_samples() -> list[dict]:
   """Records of samples, of whatever step and protocol."""
   return [r for r in results.lines("photographs") if "samples" in r]
+
+
+def of_loss_alone() -> list[dict]:
+  """The others."""
+  return [r for r in results.lines("photographs") if "samples" not in r]
 
 
 def finished(record: dict) -> bool:
@@ -198,21 +206,20 @@ def compared(of_point: dict, part: list[dict]) -> list[tuple]:
 
 
 def paired(runs: list[dict], base_runs: list[dict]) -> tuple[list, list]:
-  """Those of both whose seed the other has too, in the order of seeds.
+  """Those of both with a seed and length that the others have too, in order.
 
-  All points of a study with one seed see the same images and noise, so most of
-  what differs between seeds is not in a ratio of two of them.
+  All points of a study with one seed see the same images and noise.
   """
   sides = [
-    {r["config"]["train"]["seed"]: r for r in side}
+    {(r["config"]["train"]["seed"], r["checkpoint_step"]): r for r in side}
     for side in (runs, base_runs)
   ]
-  seeds = sorted(sides[0].keys() & sides[1].keys())
-  return tuple([side[seed] for seed in seeds] for side in sides)
+  shared = sorted(sides[0].keys() & sides[1].keys())
+  return tuple([side[key] for key in shared] for side in sides)
 
 
 def percent(ratios: list[float]) -> str:
-  """By how much, with the standard error of the mean."""
+  """Mean of ratios less one and, of more than one, its standard error."""
   mean, error = mean_and_error(ratios)
   text = f"{mean - 1:+.1%}"
   return text if math.isnan(error) else f"{text} ± {error:.1%}"

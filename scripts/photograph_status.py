@@ -26,14 +26,16 @@ def _cell(arg: str, seeds: list[int]) -> str:
 
 def photographs_status() -> str:
   """A row a study, by samples and by the loss of networks half as wide."""
+  of_sampled = photograph_runs.SIZES_OF_SAMPLED.values()
   columns = [
     (kind, size, form, records)
-    for kind, form, records, sizes in (
-      ("samples", "", photograph_runs.with_samples(), photographs.PATCHING),
-      ("of half the width", ",sampled", photograph_runs.with_samples(), (64,)),
-      ("loss", ",small", results.lines("photographs"), photographs.PATCHING),
+    for kind, form, records in (
+      ("samples", "", photograph_runs.with_samples()),
+      ("samples, half width", ",sampled", photograph_runs.with_samples()),
+      ("loss, half width", ",small", photograph_runs.of_loss_alone()),
     )
-    for size in sizes
+    for size in photographs.PATCHING
+    if form != ",sampled" or any(size in sizes for sizes in of_sampled)
   ]
   rows, of_flowers = [], []
   for study in photographs.STUDIES:
@@ -50,10 +52,9 @@ def photographs_status() -> str:
   header = ("points of", *(f"{kind}, {size}" for kind, size, *_ in columns))
   return (
     f"{results.markdown(header, rows)}\n\n"
-    f"Of {photograph_runs.CLOTHING}: samples of the U-Net, samples of the one "
-    "of half the width (`sampled`), and its loss (`small`), all by the "
-    "configs' networks; - where fewer than two points were run, and nothing "
-    "can be compared. On "
+    f"Of {photograph_runs.CLOTHING}, by the configs' networks, of half the "
+    "width the forms `sampled` and `small`; - where fewer than two points were "
+    "run, and nothing can be compared. On "
     f"{photograph_runs.FLOWERS}: {'; '.join(of_flowers) or 'no study yet'}."
   )
 

@@ -6,9 +6,6 @@ from scripts import photograph_runs
 from scripts import protocols
 from scripts import results
 
-# Studies of the U-Net of half the width that have a table here.
-SAMPLED = ("table3", "table4", "table5")
-
 COLUMNS = (
   ("kernel distance, held out", "held_out", "kernel", 3),
   ("to training images", "train", "kernel", 3),
@@ -19,17 +16,17 @@ COLUMNS = (
 )
 
 
-def against(runs: list[dict], base_runs: list[dict]) -> str:
-  """The kernel distance to held-out photographs by the base's, seed by seed."""
-  runs, base_runs = (
+def _against(runs: list[dict], own_runs: list[dict]) -> str:
+  """The kernel distance to held-out photographs, seed by seed."""
+  kernels, own_kernels = (
     [r["samples"]["held_out"]["kernel"] for r in side]
-    for side in photograph_runs.paired(runs, base_runs)
+    for side in photograph_runs.paired(runs, own_runs)
   )
-  ratios = [a / b for a, b in zip(runs, base_runs, strict=True)]
+  ratios = [a / b for a, b in zip(kernels, own_kernels, strict=True)]
   return photograph_runs.percent(ratios) if ratios else ""
 
 
-def row(
+def _row(
   size: str, data: str, name: str, runs: list[dict], own_runs: list[dict]
 ) -> tuple[str, ...]:
   """A point of a study, its seeds together.
@@ -39,7 +36,7 @@ def row(
     data: of which photographs.
     name: the point's.
     runs: of the point, one a seed.
-    own_runs: of the config's own point, if there are any.
+    own_runs: of the config's own point, if this is another.
   """
   return (
     data,
@@ -51,7 +48,7 @@ def row(
       photograph_runs.cell([r["samples"][side][key] for r in runs], digits)
       for _, side, key, digits in COLUMNS
     ),
-    "" if runs is own_runs else against(runs, own_runs),
+    _against(runs, own_runs),
   )
 
 
@@ -71,11 +68,13 @@ def table(study: str, sizes=tuple(photographs.PATCHING), **changes) -> str:
     return "Not yet run."
   rows, newest = [], {}
   of_point = {tuple(point): runs for *point, runs in points}
+  own_names = {arg: photograph_runs.own_name(arg) for arg, *_ in of_point}
   for (arg, data, name), runs in of_point.items():
-    size = arg.partition(",")[0]
-    own_name = photograph_runs.own_name(arg)
+    size, own_name = arg.partition(",")[0], own_names[arg]
     own_runs = of_point.get((arg, data, own_name), [])
-    rows.append(row(size, data, name, runs, own_runs))
+    rows.append(
+      _row(size, data, name, runs, own_runs if name != own_name else [])
+    )
     newest[f"{data}, {size} pixels"] = runs[-1]
   header = (
     "photographs",
@@ -96,9 +95,9 @@ def table(study: str, sizes=tuple(photographs.PATCHING), **changes) -> str:
   )
 
 
-def _maker(study):
+def _maker(study, *args):
   def make():
-    return table(study)
+    return table(study, *args)
 
   make.__name__ = f"photographs_{study.replace(',', '_')}"
   return make
@@ -111,6 +110,9 @@ def photographs_table2_narrow() -> str:
 
 MAKERS = (
   *map(_maker, photographs.STUDIES),
-  *(_maker(f"{study},sampled") for study in SAMPLED),
+  *(
+    _maker(f"{study},sampled", sizes)
+    for study, sizes in photograph_runs.SIZES_OF_SAMPLED.items()
+  ),
   photographs_table2_narrow,
 )

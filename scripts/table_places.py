@@ -86,13 +86,18 @@ def filled(text: str, makers, *, name: str) -> str:
   """The text of a file with the table of each maker in its place.
 
   Raises:
-    ValueError: if the file, called `name`, has no place for a table.
+    ValueError: if the file, called `name`, has no place for a table, or more
+      than one.
   """
   for make in makers:
     table = make.__name__
     pattern = rf"(<!-- table:{table} -->\n).*?(<!-- /table:{table} -->)"
-    if not re.search(pattern, text, re.DOTALL):
-      raise ValueError(f"{name} has no place for the table {table!r}")
+    places = len(re.findall(pattern, text, re.DOTALL))
+    if places != 1:
+      raise ValueError(
+        f"{name} has {places or 'no'} places for the table {table!r}; it must "
+        "have one"
+      )
     content = make()
     text = re.sub(
       pattern,

@@ -98,6 +98,8 @@ def test_what_is_sampled_has_the_weighting_of_the_longest_training():
   assert sampled.objective == photographs.get_config("256,uvit").objective
   small = photographs.get_config("256,table3,small")
   assert sampled.model == small.model
+  assert sampled.train.total_steps * sampled.train.batch_size == 9_600
+  assert sampled.eval.num_samples == 500
   assert small.objective.weighting == "constant"
 
 

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of the ablations' tables are made of the right runs."""
 
-import itertools
 import json
 
 import numpy as np
 import pytest
 
-from configs import photographs
 from experiments import workdir
 from scripts import photograph_loss_ratios
 from scripts import photograph_loss_tables
@@ -173,15 +171,33 @@ def test_points_are_compared_with_the_configs_of_their_seed(
   own = [run(3, 1, 2.0), run(3, 2, 4.0)]
   results([*own, *(run(6, seed, 6.0) for seed in seeds)])
   table = photograph_tables.table("table4,sampled")
-  row = next(row for row in table.splitlines() if "(1, 1, 6, 1)" in row)
-  assert row.split("|")[-2].strip() == text
+  own_row, row = table.splitlines()[2:4]
+  assert "(1, 1, 3, 1)" in own_row and "(1, 1, 6, 1)" in row
+  assert [r.split("|")[-2].strip() for r in (own_row, row)] == ["", text]
 
 
-@pytest.mark.parametrize("study", photographs.STUDIES)
-def test_one_point_of_each_study_is_the_configs(study):
-  for size, form in itertools.product(photographs.PATCHING, ("", ",sampled")):
-    arg = f"{size},{study}{form}"
-    assert photograph_runs.own_name(arg) in photograph_runs.names(arg)
+def test_points_are_compared_at_one_length():
+  short, long = (shifted(32.0, 0, kernel=1.0, step=n) for n in (100, 200))
+  assert photograph_runs.paired([short, long], [long]) == ([long], [long])
+  assert photograph_runs.paired([short], [long]) == ([], [])
+
+
+@pytest.mark.parametrize(
+  "study, size, own",
+  [
+    ("table2", 256, "shifted to 32"),
+    ("table3,sampled", 64, "dropout_from_resolution 16"),
+    ("table4,small", 64, "num_res_blocks (1, 1, 3, 1)"),
+    ("table5", 64, "patching none"),
+    ("table5", 128, "patching dwt_1"),
+    ("table6", 128, "the config"),
+    ("weighting", 64, "loss_space v, weighting constant"),
+    ("weighting,sampled", 64, "loss_space eps, weighting sigmoid"),
+    ("width", 256, "channel_multiplier (2, 2, 4, 8)"),
+  ],
+)
+def test_one_point_of_each_study_is_the_configs(study, size, own):
+  assert photograph_runs.own_name(f"{size},{study}") == own
 
 
 def test_the_protocol_of_most_records_counts():
@@ -416,11 +432,17 @@ def test_what_was_run(results):
     over["train.seed"] = seed
     return record_of_loss("128,table2,small", over, {(0, 3): 1.0}, data=data)
 
+  def weighted(space, weighting):
+    over = {"objective.loss_space": space, "objective.weighting": weighting}
+    return record("64,weighting,sampled", over, kernel=1.0, data="clothing")
+
   results(
     [
       shifted(128.0, 0, kernel=1.0, data="clothing"),
       shifted(32.0, 0, kernel=1.0, data="clothing"),
       shifted(32.0, 1, kernel=1.0, data="clothing"),
+      weighted("v", "constant"),
+      weighted("eps", "sigmoid"),
       loss_of(128.0, 0),
       loss_of(128.0, 0, data="flowers"),  # alone
     ]
@@ -432,6 +454,8 @@ def test_what_was_run(results):
   }
   assert cells["| table2"] == ["-", "2 of 4, 1 to 2 seeds", *"-----"]
   assert cells["| table4"] == [*"-------"]
+  # What was sampled is not of the loss alone.
+  assert cells["| weighting"] == [*"---", "2 of 3, 1 seed", *"---"]
   assert text.endswith("On flowers: no study yet.")
   results([loss_of(n, s, "flowers") for n in (128.0, 64.0) for s in (0, 1)])
   table, _, text = photograph_status.photographs_status().partition("\n\n")

@@ -41,5 +41,7 @@ def test_a_table_goes_between_its_marks():
   filled = table_places.filled(text, (answer,), name="page.md")
   assert filled == text.replace("old", r"| 42 \1 |")
   assert table_places.filled(filled, (answer,), name="page.md") == filled
-  with pytest.raises(ValueError, match=r"page\.md has no place for.*answer"):
-    table_places.filled("nothing", (answer,), name="page.md")
+  for page, places in (("nothing", "no"), (text + text, "2")):
+    error = rf"page\.md has {places} places for.*'answer'; it must have one"
+    with pytest.raises(ValueError, match=error):
+      table_places.filled(page, (answer,), name="page.md")
