@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses of small networks against those of one point, seed by seed.
+"""Losses of networks of half the width against one point's, seed by seed.
 
 Points with one seed see the same images and noise, so most of what differs
 between seeds is not in a ratio of losses. Ratios are {(low, high) of log-SNR:
 [v-MSE divided by the base's, a number for each seed that both have]}.
 """
+
+import itertools
 
 from configs import photographs
 from scripts import photograph_runs
@@ -54,19 +56,21 @@ def schedules(
 
 
 def patchings(found: list[dict]) -> dict:
-  """Ratios to no patching, by size, patching and channels of the first level.
+  """Ratios to no patching, by size, patching, first level's channels and form.
 
   Those of table 5 and of the study of width.
   """
   columns = {}
-  for size in photographs.PATCHING:
-    of_name = photograph_runs.by_name(f"{size},table5,small", found)
+  for form, size in itertools.product(photographs.FORMS, photographs.PATCHING):
+    of_name = photograph_runs.by_name(f"{size},table5,{form}", found)
     base_runs = of_name.pop("patching none", [])
-    of_width = photograph_runs.by_name(f"{size},width,small", found)
+    of_width = photograph_runs.by_name(f"{size},width,{form}", found)
     for runs in (*of_name.values(), *of_width.values()):
       model = runs[0]["config"]["model"]
       channels = model["base_channels"] * model["channel_multiplier"][0]
       name = f"{size}: {model['patching']}, {channels} channels"
+      if form != "small":
+        name = f"{name}, {form}"
       if model["patching"] != "none" and (bins := against(runs, base_runs)):
         columns[name] = bins
   return columns
@@ -98,8 +102,8 @@ def _of_schedules(data: str) -> str:
   return _table(columns, "of the cosine schedule", data)
 
 
-def photographs_table5_small_ratios() -> str:
-  """A column a patching, size and width, of clothes."""
+def photographs_table5_ratios() -> str:
+  """A column a patching, size, width and form, of clothes."""
   columns = patchings(results.lines("photographs"))
   return _table(columns, "without patching", photograph_runs.CLOTHING)
 
@@ -138,5 +142,5 @@ def _table(columns: dict[str, dict], base: str, data: str) -> str:
 MAKERS = (
   photographs_table2_small_ratios,
   photographs_table2_small_ratios_flowers,
-  photographs_table5_small_ratios,
+  photographs_table5_ratios,
 )

@@ -29,6 +29,7 @@ NOT_OF_LOSSES = {
   "flowers",
   "clothing",
   "clothing_schedules",
+  "clothing_patchings",
   "photograph_schedules",
   "small_schedules",
 }

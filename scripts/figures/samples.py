@@ -46,6 +46,12 @@ SCHEDULES = (
   ("clothing_schedules/256_shifted", "256, narrow, shifted", 256, 1),
 )
 
+PATCHINGS = (
+  ("clothing_patchings/none", "none", 64, 2),
+  ("clothing_patchings/dwt_1", "5/3 wavelet", 64, 2),
+  ("clothing_patchings/conv_2", "convolution", 64, 2),
+)
+
 
 def cut(grid: np.ndarray, side: int, num_images: int) -> list[np.ndarray]:
   """The first images of a grid of `experiments.grids`, which go along rows."""
