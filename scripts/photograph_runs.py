@@ -64,7 +64,7 @@ def with_samples() -> list[dict]:
 
 
 def of_loss_alone() -> list[dict]:
-  """The others."""
+  """Records of the held-out loss without samples."""
   return [r for r in results.lines("photographs") if "samples" not in r]
 
 
