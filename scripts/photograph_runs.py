@@ -63,11 +63,6 @@ def with_samples() -> list[dict]:
   return [r for r in results.lines("photographs") if "samples" in r]
 
 
-def of_loss_alone() -> list[dict]:
-  """Records of the held-out loss without samples."""
-  return [r for r in results.lines("photographs") if "samples" not in r]
-
-
 def finished(record: dict) -> bool:
   return record["checkpoint_step"] == record["config"]["train"]["total_steps"]
 
@@ -109,15 +104,17 @@ def names(arg: str) -> list[str]:
       return [name or "the config" for name in found]
 
 
+def _config(arg: str, overrides: dict) -> dict:
+  """configs/photographs.py with an argument and overrides, as plain JSON."""
+  return workdir.as_json(
+    points_lib.parse_config(f"configs/photographs.py:{arg}", overrides)
+  )
+
+
 def own_name(arg: str) -> str:
   """Of a study's points the one that the config is."""
-  config, *points = (
-    workdir.as_json(
-      points_lib.parse_config(f"configs/photographs.py:{arg}", overrides)
-    )
-    for overrides in ({}, *points_of(arg))
-  )
-  return names(arg)[points.index(config)]
+  points = [_config(arg, overrides) for overrides in points_of(arg)]
+  return names(arg)[points.index(_config(arg, {}))]
 
 
 def finished_of(arg: str, overrides: dict, found: list[dict], **changes):
@@ -129,9 +126,7 @@ def finished_of(arg: str, overrides: dict, found: list[dict], **changes):
     found: records.
     **changes: of the model, besides.
   """
-  config = workdir.as_json(
-    points_lib.parse_config(f"configs/photographs.py:{arg}", overrides)
-  )
+  config = _config(arg, overrides)
   config["model"] |= changes
   return [
     r
@@ -218,13 +213,6 @@ def paired(runs: list[dict], base_runs: list[dict]) -> tuple[list, list]:
   return tuple([side[key] for key in shared] for side in sides)
 
 
-def percent(ratios: list[float]) -> str:
-  """Mean of ratios less one and, of more than one, its standard error."""
-  mean, error = mean_and_error(ratios)
-  text = f"{mean - 1:+.1%}"
-  return text if math.isnan(error) else f"{text} ± {error:.1%}"
-
-
 def mean_and_error(values) -> tuple:
   """Mean and standard error over the first axis, seeds; of one seed NaN."""
   values = np.array(values)
@@ -233,12 +221,21 @@ def mean_and_error(values) -> tuple:
   return values.mean(axis=0), error
 
 
-def cell(values: list[float], digits: int) -> str:
+def _text(values, spec: str, sign: str = "") -> str:
   """Mean and standard error as a table has them."""
   mean, error = mean_and_error(values)
-  if math.isnan(error):
-    return f"{mean:.{digits}f}"
-  return f"{mean:.{digits}f} ± {error:.{digits}f}"
+  text = f"{mean:{sign}{spec}}"
+  return text if math.isnan(error) else f"{text} ± {error:{spec}}"
+
+
+def cell(values: list[float], digits: int) -> str:
+  """Mean and, of more than one value, its standard error."""
+  return _text(values, f".{digits}f")
+
+
+def percent(ratios: list[float]) -> str:
+  """By how much ratios differ from one, likewise."""
+  return _text(np.array(ratios) - 1, ".1%", sign="+")
 
 
 def v_mse_by_logsnr(runs: list[dict]) -> dict:

@@ -26,16 +26,21 @@ def _cell(arg: str, seeds: list[int]) -> str:
 
 def photographs_status() -> str:
   """A row a study, by samples and by the loss of networks half as wide."""
-  of_sampled = photograph_runs.SIZES_OF_SAMPLED.values()
+  sampled = photograph_runs.with_samples()
+  of_loss_alone = [
+    r for r in results.lines("photographs") if "samples" not in r
+  ]
+  sizes_of_sampled = sorted(
+    set().union(*photograph_runs.SIZES_OF_SAMPLED.values())
+  )
   columns = [
     (kind, size, form, records)
-    for kind, form, records in (
-      ("samples", "", photograph_runs.with_samples()),
-      ("samples, half width", ",sampled", photograph_runs.with_samples()),
-      ("loss, half width", ",small", photograph_runs.of_loss_alone()),
+    for kind, form, sizes, records in (
+      ("samples", "", photographs.PATCHING, sampled),
+      ("samples, half width", ",sampled", sizes_of_sampled, sampled),
+      ("loss, half width", ",small", photographs.PATCHING, of_loss_alone),
     )
-    for size in photographs.PATCHING
-    if form != ",sampled" or any(size in sizes for sizes in of_sampled)
+    for size in sizes
   ]
   rows, of_flowers = [], []
   for study in photographs.STUDIES:
