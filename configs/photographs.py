@@ -35,7 +35,7 @@ Both networks see maps of 64x64 at most, whatever the image: between sizes the
 task differs, and hardly the cost of a step. At 256 the U-Net's first level is
 twice as wide, and a study trains twice as long. Hardware: a GPU (12.8 M
 parameters of the U-Net at 64, 43.6 M of the U-ViT, in bfloat16). Numbers, as
-far as they were run: docs/ablations.md.
+far as they were run: docs/ablations.md and docs/samplers.md.
 """
 
 from configs import arguments

@@ -2,7 +2,6 @@
 """Tables of the ablations on photographs, by the held-out loss by log-SNR."""
 
 from scripts import photograph_runs
-from scripts import photograph_sampler_tables
 from scripts import results
 
 # Studies of the form `small` with a table here, and the images' sizes.
@@ -60,14 +59,6 @@ def by_logsnr(points: list[tuple[str, list[dict]]]) -> str:
   )
 
 
-def photographs_uvit_loss() -> str:
-  """Of the U-ViT's trainings, by their newest evaluations."""
-  newest = {}
-  for r in photograph_sampler_tables.records("uvit"):
-    newest[photograph_sampler_tables.training(r)] = [r]
-  return by_logsnr(list(newest.items())) if newest else "Not yet run."
-
-
 def _maker(name, args, **kwargs):
   def make():
     return table(args, **kwargs)
@@ -77,7 +68,6 @@ def _maker(name, args, **kwargs):
 
 
 MAKERS = (
-  photographs_uvit_loss,
   _maker(
     "table2_loss",
     {

@@ -9,6 +9,7 @@ import math
 
 from configs import photographs
 from experiments import workdir
+from scripts import photograph_loss_tables
 from scripts import photograph_runs
 from scripts import photograph_tables
 from scripts import protocols
@@ -216,6 +217,14 @@ def fast(network: str) -> str:
   return "Not yet run."
 
 
+def photographs_uvit_loss() -> str:
+  """Of the U-ViT's trainings, by their newest evaluations."""
+  newest = {training(r): [r] for r in records("uvit")}
+  if not newest:
+    return "Not yet run."
+  return photograph_loss_tables.by_logsnr(list(newest.items()))
+
+
 def photographs_samplers_uvit() -> str:
   return samplers("uvit")
 
@@ -233,6 +242,7 @@ def photographs_fast_unet() -> str:
 
 
 MAKERS = (
+  photographs_uvit_loss,
   photographs_samplers_uvit,
   photographs_samplers_unet,
   photographs_fast_uvit,

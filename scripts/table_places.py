@@ -74,9 +74,9 @@ PLACES = (
       *photograph_tables.MAKERS,
       *photograph_loss_tables.MAKERS,
       *photograph_loss_ratios.MAKERS,
-      *photograph_sampler_tables.MAKERS,
     ),
   ),
+  ("docs/samplers.md", photograph_sampler_tables.MAKERS),
   ("docs/metrics.md", metrics_tables.MAKERS),
   ("docs/likelihood.md", (likelihood_tables.likelihood,)),
 )

@@ -418,12 +418,12 @@ def test_losses_of_the_trainings_of_the_u_vit(results):
     return r
 
   results([run_of(2_000, 0.5, 0.9), run_of(6_000, 0.25, 0.99)])
-  table = photograph_loss_tables.photographs_uvit_loss()
+  table = photograph_sampler_tables.photographs_uvit_loss()
   *_, line = table.split("\n\n")[0].splitlines()
   assert line == "| -3 to 0 | 0.500 | 0.250 |"
   assert "of flowers, EMA 0.9 and 0.99, 64 images a step" in table
   results([])
-  assert photograph_loss_tables.photographs_uvit_loss() == "Not yet run."
+  assert photograph_sampler_tables.photographs_uvit_loss() == "Not yet run."
 
 
 def test_what_was_run(results):
