@@ -609,6 +609,25 @@ def test_what_patching_costs_is_a_matter_of_width():
     assert narrow - wide > 3 * np.hypot(narrow_error, wide_error)
 
 
+def test_dropout_everywhere_costs():
+  """What docs/ablations.md says of table 3, of the committed results."""
+  of = photograph_runs.by_name(
+    "64,table3,sampled", photograph_runs.with_samples()
+  )
+  nowhere, everywhere = (of[f"dropout_from_resolution {n}"] for n in (0, 64))
+  pairs = zip(*photograph_runs.paired(everywhere, nowhere), strict=True)
+  ratios = [
+    a["samples"]["held_out"]["kernel"] / b["samples"]["held_out"]["kernel"]
+    for a, b in pairs
+  ]
+  mean, error = photograph_runs.mean_and_error(ratios)
+  assert min(ratios) > 1 and mean - 1 > 3 * error
+  from_16 = of["dropout_from_resolution 16"]
+  for runs, noisiest in ((nowhere, -9), (from_16, -3)):
+    loss = photograph_loss_ratios.against(everywhere, runs)
+    assert all(min(loss[n, n + 3]) > 1 for n in range(noisiest, 9, 3))
+
+
 def test_features_and_loss_disagree_of_patchings():
   """What docs/ablations.md says of table 5, of the committed results."""
   of = photograph_runs.by_name(
