@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which results of photographs belong together: a study's points and seeds."""
 
+import functools
 import itertools
 import math
 import pathlib
@@ -106,8 +107,13 @@ def names(arg: str) -> list[str]:
 
 def _config(arg: str, overrides: dict) -> dict:
   """configs/photographs.py with an argument and overrides, as plain JSON."""
+  return _parsed(arg, tuple(overrides.items()))
+
+
+@functools.cache  # Most of the tables' time, for many share a study's points.
+def _parsed(arg: str, overrides: tuple) -> dict:
   return workdir.as_json(
-    points_lib.parse_config(f"configs/photographs.py:{arg}", overrides)
+    points_lib.parse_config(f"configs/photographs.py:{arg}", dict(overrides))
   )
 
 
@@ -127,7 +133,7 @@ def finished_of(arg: str, overrides: dict, found: list[dict], **changes):
     **changes: of the model, besides.
   """
   config = _config(arg, overrides)
-  config["model"] |= changes
+  config = config | {"model": config["model"] | changes}
   return [
     r
     for r in found
