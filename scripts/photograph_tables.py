@@ -16,14 +16,13 @@ COLUMNS = (
 )
 
 
-def _against(runs: list[dict], own_runs: list[dict]) -> str:
-  """The kernel distance to held-out photographs, seed by seed."""
-  kernels, own_kernels = (
+def kernel_ratios(runs: list[dict], base_runs: list[dict]) -> list[float]:
+  """Of kernel distances to held-out photographs, one for each shared seed."""
+  kernels, base_kernels = (
     [r["samples"]["held_out"]["kernel"] for r in side]
-    for side in photograph_runs.paired(runs, own_runs)
+    for side in photograph_runs.paired(runs, base_runs)
   )
-  ratios = [a / b for a, b in zip(kernels, own_kernels, strict=True)]
-  return photograph_runs.percent(ratios) if ratios else ""
+  return [a / b for a, b in zip(kernels, base_kernels, strict=True)]
 
 
 def _row(
@@ -38,6 +37,7 @@ def _row(
     runs: of the point, one a seed.
     own_runs: of the config's own point, if this is another.
   """
+  against = kernel_ratios(runs, own_runs)
   return (
     data,
     size,
@@ -48,7 +48,7 @@ def _row(
       photograph_runs.cell([r["samples"][side][key] for r in runs], digits)
       for _, side, key, digits in COLUMNS
     ),
-    _against(runs, own_runs),
+    photograph_runs.percent(against) if against else "",
   )
 
 
