@@ -7,8 +7,8 @@
 vlb: the variational bound in continuous time, or of T steps with --num_steps=T.
 ode: the density under the probability flow, of dequantised images; the
 value at half the steps is measured as well. Averaged parameters, no guidance;
-of the images given their classes, unless --noconditional. One line is appended
-to --results. See docs/likelihood.md.
+of the images given their classes, unless --noconditional; in float32 whatever
+the run's dtype is. One line is appended to --results. See docs/likelihood.md.
 """
 
 import pathlib
@@ -121,15 +121,18 @@ def protocol_from_flags(config, schedule):
   }
 
 
-def make_bits_fn(config, programs, protocol):
+def make_bits_fn(config, mesh, protocol):
   """bits_fn(params, keys, images, labels) -> {name: [B]}, compiled."""
   schedule = likelihood.ending_at(
     build.make_schedule(config), protocol["logsnr_end"]
   )
+  # bfloat16 has steps of 1/256 between a half and one, three times the noise at
+  # the data end of 256 greys: no network would see it.
+  network = build.make_network({**config.model, "dtype": "float32"})
 
   def bits_fn(params, keys, x, labels):
     def predict_fn(z, logsnr, labels):
-      return programs.network.apply({"params": params}, z, logsnr, labels)
+      return network.apply({"params": params}, z, logsnr, labels)
 
     options = dict(
       predict_fn=predict_fn,
@@ -157,24 +160,22 @@ def make_bits_fn(config, programs, protocol):
     )
     return {"bits_per_dim": whole, "at_half_the_steps": half}
 
-  by_example = sharding.by_example(programs.mesh)
+  by_example = sharding.by_example(mesh)
   return jax.jit(
-    sharding.traced_on(programs.mesh, bits_fn),
+    sharding.traced_on(mesh, bits_fn),
     in_shardings=(None, by_example, by_example, by_example),
   )
 
 
-def measure(config, programs, params, source, protocol):
+def measure(config, mesh, params, source, protocol):
   """{name: [N] float64} of the first images of a source.
 
   Image i of a seed meets the same noise whatever the batch.
   """
   count = min(_NUM_EXAMPLES.value or len(source), len(source))
-  batch_size = checks.whole_rows(
-    programs.mesh, min(config.eval.batch_size, count)
-  )
+  batch_size = checks.whole_rows(mesh, min(config.eval.batch_size, count))
   stream = build.make_eval_stream(config, source, batch_size)
-  bits_fn = make_bits_fn(config, programs, protocol)
+  bits_fn = make_bits_fn(config, mesh, protocol)
   parts = []
   for start in tqdm.trange(0, count, batch_size, unit="batch"):
     batch = stream[start // batch_size]
@@ -220,7 +221,7 @@ def main(_):
     # Now, so that a folder that can't be made is an error before the work.
     results.parent.mkdir(parents=True, exist_ok=True)
     print(f"protocol: {protocol}")
-    found = summary(measure(config, programs, params, source, protocol))
+    found = summary(measure(config, programs.mesh, params, source, protocol))
 
   for name, error in found["standard_errors"].items():
     print(f"{name}: {found[name]:.4f}, standard error {error}")

@@ -215,7 +215,7 @@ def flow_bits(
   )
   shape = x.shape[1:]
   if num_probes is None:
-    probes = probability_flow.unit_probes(batch_size=len(x), image_shape=shape)
+    probes = probability_flow.unit_probes(image_shape=shape)
   else:
     probes = probability_flow.sign_probes(
       rng_probes, num_probes=num_probes, image_shape=shape

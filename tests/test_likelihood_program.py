@@ -105,6 +105,39 @@ def test_flags_of_the_other_bound_are_errors():
   assert second["num_probes"] == 3 and second["dequantisation"] == "normal"
 
 
+LOWER = """
+import jax
+import jax.numpy as jnp
+from configs import digits
+from experiments import likelihood
+from simple_diffusion import build
+from simple_diffusion import sampler
+from simple_diffusion import sharding
+config = digits.get_config()
+config.model.dtype = "bfloat16"
+protocol = dict(
+  bound="vlb", num_levels=17, logsnr_end=6.0, num_steps=None, num_samples=1,
+  spacing="logsnr", clip=True,
+)
+x, labels = jnp.zeros((1, 8, 8, 1)), jnp.zeros(1, jnp.int32)
+network = build.make_network(config.model)
+inputs = jax.random.key(0), x, jnp.zeros(1), labels
+params = jax.eval_shape(network.init, *inputs)["params"]
+bits_fn = likelihood.make_bits_fn(
+  config, sharding.make_mesh(data=1, fsdp=1), protocol
+)
+keys = sampler.keys_for(0, jnp.arange(1))
+of_run = jax.jit(network.init_with_output).lower(*inputs)
+for lowered in (of_run, bits_fn.lower(params, keys, x, labels)):
+  print("bf16" in lowered.as_text())
+"""
+
+
+def test_a_run_in_bfloat16_is_measured_in_float32():
+  (out,) = finish([real_runs.start_python(["-c", LOWER])])
+  assert out.split() == ["True", "False"]
+
+
 @pytest.mark.slow
 def test_bounds_and_a_mistake(workdir, tmp_path):
   results = {bound: tmp_path / f"new/{bound}.jsonl" for bound in ("vlb", "ode")}

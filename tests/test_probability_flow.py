@@ -76,8 +76,7 @@ def exact_bits(x):
   return -log_p / (4 * math.log(2))
 
 
-def unit_probes(batch_size):
-  return probability_flow.unit_probes(batch_size=batch_size, image_shape=SHAPE)
+UNIT_PROBES = probability_flow.unit_probes(image_shape=SHAPE)
 
 
 @pytest.mark.parametrize("prediction", ["v", "eps", "x"])
@@ -85,7 +84,7 @@ def test_gaussian_exactly(prediction):
   x = draws(8)
   bits = density_bits(
     x,
-    unit_probes(8),
+    UNIT_PROBES,
     predict_fn=gaussian(prediction),
     prediction=prediction,
   )
@@ -95,7 +94,7 @@ def test_gaussian_exactly(prediction):
 
 def test_ends_of_the_schedule_are_all_that_matters():
   # Another way between the same ends, and other ends: noisier images.
-  x, probes = draws(8), unit_probes(8)
+  x, probes = draws(8), UNIT_PROBES
   options = dict(image_size=2, ref_at_noise=1, ref_at_data=4)
   turned = schedules.Schedule(
     logsnr_min=-15 + 2 * math.log(2), logsnr_max=15 - 2 * math.log(2), **options
@@ -139,6 +138,21 @@ def test_probes_are_those_of_the_image():
   assert three.shape == (16, 3, *SHAPE)
   np.testing.assert_array_equal(probes(2), three[:, 2:])
   assert np.abs(three[:, 0] - three[:, 1]).any()
+
+
+@pytest.mark.parametrize("at_a_time", [1, 3])
+def test_exact_trace_in_pieces(monkeypatch, at_a_time):
+  options = dict(
+    predict_fn=gaussian("v"), schedule=SCHEDULE, prediction="v", num_steps=1
+  )
+  at_once = probability_flow.density_bits(
+    draws(2), UNIT_PROBES, None, **options
+  )
+  monkeypatch.setattr(probability_flow, "PROBES_AT_A_TIME", at_a_time)
+  in_pieces = probability_flow.density_bits(
+    draws(2), UNIT_PROBES, None, **options
+  )
+  np.testing.assert_allclose(in_pieces, at_once, rtol=1e-5)
 
 
 def test_mixture():
@@ -190,7 +204,7 @@ def test_any_network_has_a_density():
 
 
 def test_order():
-  x, probes, fn = draws(8), unit_probes(8), gaussian("v")
+  x, probes, fn = draws(8), UNIT_PROBES, gaussian("v")
   errors = []
   for num_steps in (10, 20):
     bits = density_bits(x, probes, predict_fn=fn, num_steps=num_steps)
@@ -206,7 +220,7 @@ def test_condition_reaches_the_network():
 
   bits = probability_flow.density_bits(
     jnp.zeros((2, *SHAPE)),
-    unit_probes(2),
+    UNIT_PROBES,
     jnp.array([0.0, 1.0]),
     predict_fn=predict_fn,
     schedule=SCHEDULE,
@@ -228,4 +242,4 @@ def test_condition_reaches_the_network():
 )
 def test_errors(change, message):
   with pytest.raises(ValueError, match=message):
-    density_bits(draws(1), unit_probes(1), predict_fn=gaussian("v"), **change)
+    density_bits(draws(1), UNIT_PROBES, predict_fn=gaussian("v"), **change)
