@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 
+from flax import traverse_util
 import jax
 import ml_collections
 
@@ -32,14 +33,6 @@ MUTABLE = (
 )
 
 
-def _flatten(tree, prefix=""):
-  for key, value in tree.items():
-    if isinstance(value, dict):
-      yield from _flatten(value, f"{prefix}{key}.")
-    else:
-      yield f"{prefix}{key}", value
-
-
 def immutable(tree, prefix=""):
   """The tree without the settings that may change."""
   kept = {k: v for k, v in tree.items() if prefix + k not in MUTABLE}
@@ -51,7 +44,7 @@ def immutable(tree, prefix=""):
 
 def differences(old: dict, new: dict, *, there: str, here: str) -> list[str]:
   """What differs between two trees of plain values, each in one phrase."""
-  old, new = dict(_flatten(old)), dict(_flatten(new))
+  old, new = (traverse_util.flatten_dict(t, sep=".") for t in (old, new))
   return [
     f"{key} is {old.get(key)!r} {there}, {new.get(key)!r} {here}"
     for key in sorted(old.keys() | new.keys())

@@ -2,20 +2,39 @@
 """Tables of docs/likelihood.md, from experiments/results/likelihood.jsonl."""
 
 import json
+import pathlib
 
+from flax import traverse_util
+
+from experiments import workdir
 from scripts import results
 
 
+def _data_set(record) -> str:
+  """Its name; of images in a folder the folder's."""
+  data = record["config"]["data"]
+  if data["name"] != "folder":
+    return data["name"]
+  return pathlib.PurePath(data["data_dir"]).name
+
+
+def _settings(record) -> dict:
+  """What makes a training another one, by dotted keys."""
+  config = workdir.immutable(record["config"])
+  return traverse_util.flatten_dict(config, sep=".")
+
+
 def measurements() -> list[dict]:
-  """The newest of each data set, split, protocol and network, in order."""
+  """The newest of each data set, split, protocol, run and step, in order."""
   newest = {}
   for record in results.lines("likelihood"):
     newest[
-      record["config"]["data"]["name"],
+      _data_set(record),
       record["split"],
       record["num_examples"],
       json.dumps(record["protocol"], sort_keys=True),
-      json.dumps(record["config"]["model"], sort_keys=True),
+      json.dumps(_settings(record), sort_keys=True),
+      record["checkpoint_step"],
     ] = record
   return [
     record for _, record in sorted(newest.items(), key=lambda r: r[0][:2])
@@ -47,15 +66,23 @@ def _parts(record) -> str:
   return " + ".join(f"{record[name]:.3f}" for name in names)
 
 
-def _networks(records) -> list[str]:
-  """Each record's network, by what not all of them have."""
-  models = [r["config"]["model"] for r in records]
-  names = [
-    name
-    for name in sorted({name for model in models for name in model})
-    if any(model.get(name) != models[0].get(name) for model in models)
+def _runs(records) -> list[str]:
+  """Each record's config, by what not all of its data set have."""
+  of_data = {}
+  for r in records:
+    of_data.setdefault(_data_set(r), []).append(_settings(r))
+  names = {
+    data: [
+      name
+      for name in sorted(set().union(*found))
+      if any(settings.get(name) != found[0].get(name) for settings in found)
+    ]
+    for data, found in of_data.items()
+  }
+  return [
+    ", ".join(f"{n} {_settings(r).get(n)}" for n in names[_data_set(r)])
+    for r in records
   ]
-  return [", ".join(f"{n} {model.get(n)}" for n in names) for model in models]
 
 
 def _measured_by(record) -> dict[str, str]:
@@ -77,14 +104,14 @@ def likelihood() -> str:
   if not records:
     return "Not yet run."
   by = [_measured_by(r) for r in records]
-  networks = _networks(records)
-  if any(networks):
-    by = [{"network": n, **each} for n, each in zip(networks, by, strict=True)]
+  runs = _runs(records)
+  if any(runs):
+    by = [{"config": run, **each} for run, each in zip(runs, by, strict=True)]
   # A column that says the same of all rows is for the text.
   shared = [name for name in by[0] if len({each[name] for each in by}) == 1]
   rows = [
     (
-      f"{r['config']['data']['name']}, `{r['split']}`, {r['num_examples']:,}",
+      f"{_data_set(r)}, `{r['split']}`, {r['num_examples']:,}",
       _bound(r["protocol"]),
       f"{r['protocol']['logsnr_end']:.2f}",
       "yes" if r["protocol"]["conditional"] else "no",

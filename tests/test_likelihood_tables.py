@@ -104,15 +104,29 @@ def test_the_newest_of_a_protocol(table):
   ]
 
 
-def test_of_another_network_another_row(table):
-  wide, unet = record(VLB, 2.5), record(VLB, 3.0)
+def test_of_another_run_another_row(table):
+  wide, unet, early = record(VLB, 2.5), record(VLB, 3.0), record(VLB, 3.5)
   wide["config"]["model"]["base_channels"] = 64
   unet["config"]["model"] |= {"name": "unet", "dropout": 0.1}
-  lines, _ = table(record(VLB), wide, unet)
-  assert {(line["network"], line["bits/dim"]) for line in lines} == {
-    ("base_channels 32, dropout None, name uvit", "2.000 ± 0.125"),
-    ("base_channels 64, dropout None, name uvit", "2.500 ± 0.125"),
-    ("base_channels 32, dropout 0.1, name unet", "3.000 ± 0.125"),
+  early["checkpoint_step"] = 1_000
+  of_folder = [record(VLB, bits) for bits in (4.0, 4.5, 5.0)]
+  for r, folder, ref in zip(of_folder, "aab", (32, 64, 32), strict=True):
+    r["config"]["data"] = {"name": "folder", "data_dir": f"/data/{folder}"}
+    r["config"]["schedule"] = {"ref_at_noise": ref}
+  lines, _ = table(record(VLB), wide, unet, early, *of_folder)
+  uvit = "model.dropout None, model.name uvit"
+  of_unet = "model.base_channels 32, model.dropout 0.1, model.name unet"
+  assert {
+    (line["images"][0], line["config"], line["step"], line["bits/dim"][:3])
+    for line in lines
+  } == {
+    ("d", f"model.base_channels 32, {uvit}", "3,000", "2.0"),
+    ("d", f"model.base_channels 64, {uvit}", "3,000", "2.5"),
+    ("d", of_unet, "3,000", "3.0"),
+    ("d", f"model.base_channels 32, {uvit}", "1,000", "3.5"),
+    ("a", "schedule.ref_at_noise 32", "3,000", "4.0"),
+    ("a", "schedule.ref_at_noise 64", "3,000", "4.5"),
+    ("b", "", "3,000", "5.0"),
   }
 
 
