@@ -94,15 +94,19 @@ def bench_step() -> str:
   """Speed of the training step by config and device, and variants of it."""
   newest_of = {}
   for r in results.lines("bench_step"):
-    device = r["environment"]["devices"][0]
-    key = r["config"], r["parameters"], r["batch_size"], device
+    e = r["environment"]
+    key = (
+      *(r["config"], _changes(e["command"]), r["parameters"], r["batch_size"]),
+      *(tuple(e["devices"]), e["xla_flags"]),
+    )
     newest_of.pop(key, None)  # Back at the end: in order of the last run.
     newest_of[key] = r
   if not newest_of:
     return "Not yet run."
   rows, variants = [], []
-  for (config, _, _, device), r in newest_of.items():
-    e = r["environment"]
+  for r in newest_of.values():
+    config, e = r["config"], r["environment"]
+    device = e["devices"][0]
     mfu = "no peak known" if r["mfu"] is None else f"{r['mfu']:.1%}"
     rows.append(
       (

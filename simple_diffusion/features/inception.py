@@ -45,7 +45,8 @@ SOURCE_SHA256 = (
   "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 )
 
-# The name of each protocol: its resize, its pixels, and both in words.
+# The name of each protocol: its resize, its pixels, and both in words. The
+# first is that of the original implementation.
 PROTOCOLS = {
   "inception_fid": (
     resize.tf1_matrix,
