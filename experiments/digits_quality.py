@@ -46,7 +46,8 @@ def measure(samples, asked, train, held_out) -> dict[str, float]:
     * classifier_accuracy: of the classifier on held_out;
     * class_agreement: share of samples classified as asked;
     * frechet_samples, frechet_train: distance to held_out of the samples, and
-      of equally many training digits, which is what perfection would score;
+      of equally many training digits (of all of them, if there are more
+      samples), which is what perfection would score;
     * nearest_samples, nearest_held_out: median distance in pixel space (root
       of the sum of squares) to the nearest training digit, of samples and of
       held_out; samples that are copies would be near 0;

@@ -71,7 +71,8 @@ _GRID = flags.DEFINE_string(
   "grid",
   None,
   ".png or .jpg to draw the first samples into, a column a class for as long "
-  "as each has some.",
+  f"as each has some; of more than {grids.MAX_CLASS_COLUMNS} classes ten "
+  "columns.",
 )
 
 
@@ -133,6 +134,12 @@ def load_features(config):
       f"--grid={_GRID.value} must end in {' or '.join(grids.SUFFIXES)}"
     )
   is_digits = config.data.name == "digits"
+  sampled = is_digits or _FEATURE_NETWORK.value
+  if sampled and config.eval.num_samples < sample_quality.MIN_IMAGES:
+    raise ValueError(
+      f"num_samples={config.eval.num_samples} must be at least "
+      f"{sample_quality.MIN_IMAGES}"
+    )
   if _FEATURE_NETWORK.value is None:
     for flag in (_GRID, _NUM_SAMPLES):
       if flag.value is not None and not is_digits:
@@ -146,11 +153,6 @@ def load_features(config):
       f"--feature_network={_FEATURE_NETWORK.value} is for RGB images, and "
       f"{config.data.name} has {config.data.num_channels} channel(s)"
       + ("; digits are measured without flags" if is_digits else "")
-    )
-  if config.eval.num_samples < sample_quality.MIN_IMAGES:
-    raise ValueError(
-      f"num_samples={config.eval.num_samples} must be at least "
-      f"{sample_quality.MIN_IMAGES}"
     )
   return features.load(_FEATURE_NETWORK.value, _FEATURE_WEIGHTS.value)
 
@@ -183,7 +185,7 @@ def samples_record(config, programs, params, network, sources, seed) -> dict:
   batches = generate.batches_of_images(
     programs, params, labels=labels, seed=seed, batch_size=batch_size
   )
-  batches = with_grid(batches, _GRID.value, num_classes or 10)
+  batches = with_grid(batches, _GRID.value, grids.columns_of(num_classes))
   own = shares.indices(
     num_samples, generate.whole_batch(programs, num_samples, batch_size)
   )

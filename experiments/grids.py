@@ -9,6 +9,14 @@ import PIL.Image
 
 SUFFIXES = (".png", ".jpg")
 
+# Of images of 1024 pixels; a JPEG has 65,500 at most.
+MAX_CLASS_COLUMNS = 32
+
+
+def columns_of(num_classes: int) -> int:
+  """A column a class; of no classes, or of more than a file can take, ten."""
+  return num_classes if 0 < num_classes <= MAX_CLASS_COLUMNS else 10
+
 
 def save_grid(
   path: pathlib.Path, pixels: np.ndarray, *, num_columns: int

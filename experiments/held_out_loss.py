@@ -68,16 +68,17 @@ def measure(config, programs, params, source, *, seed=0):
   edges = logsnr_bins(build.make_schedule(config))
   names = ("eps_mse", "v_mse")
   totals, counts = np.zeros((len(edges), len(names))), np.zeros(len(edges))
-  for index, (low, high) in enumerate(edges):
-    for i, batch in zip(numbers, data.iterate(own_stream), strict=True):
-      mask = batch.pop("mask")
-      rng = jax.random.fold_in(jax.random.key(seed), i)
+  batches = data.iterate(own_stream, num_threads=config.data.num_threads)
+  for i, batch in zip(numbers, batches, strict=True):
+    mask = batch.pop("mask")
+    rng = jax.random.fold_in(jax.random.key(seed), i)
+    # jit splits no NumPy arrays where there are several processes.
+    batch = sharding.to_devices(batch, by_example)
+    for index, (low, high) in enumerate(edges):
       rng_logsnr, rng_noise = jax.random.split(jax.random.fold_in(rng, index))
       logsnr = jax.random.uniform(
         rng_logsnr, mask.shape, minval=low, maxval=high
       )
-      # jit splits no NumPy arrays where there are several processes.
-      batch = sharding.to_devices(batch, by_example)
       losses = jax.device_get(loss_fn(params, batch, logsnr, rng_noise))
       totals[index] += [
         losses[name][mask].sum(dtype=np.float64) for name in names

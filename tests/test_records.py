@@ -99,6 +99,12 @@ def test_grid(tmp_path):
   assert not pixels[::65].any() and not pixels[:, ::65].any()
 
 
+def test_columns_of_a_grid():
+  assert [grids.columns_of(n) for n in (0, 5, 32, 33, 1_000)] == [
+    *(10, 5, 32, 10, 10)
+  ]
+
+
 class Momentum(NamedTuple):
   count: jax.Array
   trace: dict
