@@ -129,15 +129,17 @@ def resize_and_crop(image, *, image_size, crop, np_rng=None, name="image"):
   if image.shape[:2] == (height, width):
     return image
   check_size(image.shape, image_size=image_size, name=name)
+  image = _halved(image, (height, width))
   if crop == "squash":
-    return _shrink(image, (height, width))
+    return _resized(image, (height, width))
   rows, columns = image.shape[:2]
+  # Of the halved image, as an odd side lost a pixel.
   scale = max(height / rows, width / columns)
   shape = (
     max(height, round(rows * scale)),
     max(width, round(columns * scale)),
   )
-  image = _shrink(image, shape)
+  image = _resized(image, shape)
   room = (shape[0] - height, shape[1] - width)
   if crop == "center":
     top, left = room[0] // 2, room[1] // 2
@@ -203,19 +205,21 @@ def check_size(shape, *, image_size, name):
     )
 
 
-def _shrink(image, shape):
-  """Resizes uint8 [H, W, C] to shape (height, width), no larger, as ADM."""
-  rows, columns = image.shape[:2]
+def _resized(image, shape, resampling=PIL.Image.Resampling.BICUBIC):
+  """Resizes uint8 [H, W, C] to shape (height, width)."""
   pil_image = PIL.Image.fromarray(
     image[..., 0] if image.shape[-1] == 1 else image
   )
-  while rows >= 2 * shape[0] and columns >= 2 * shape[1]:
-    rows, columns = rows // 2, columns // 2
-    pil_image = pil_image.resize((columns, rows), PIL.Image.Resampling.BOX)
-  pil_image = pil_image.resize(
-    (shape[1], shape[0]), PIL.Image.Resampling.BICUBIC
-  )
+  pil_image = pil_image.resize((shape[1], shape[0]), resampling)
   return np.asarray(pil_image).reshape(*shape, image.shape[-1])
+
+
+def _halved(image, shape):
+  """Halves uint8 [H, W, C] while both sides are at least twice `shape`'s."""
+  while image.shape[0] >= 2 * shape[0] and image.shape[1] >= 2 * shape[1]:
+    half = image.shape[0] // 2, image.shape[1] // 2
+    image = _resized(image, half, PIL.Image.Resampling.BOX)
+  return image
 
 
 def _is_rotated(image):

@@ -221,6 +221,29 @@ def test_shrinking_is_antialiased():
   assert 100 < small[:, 4:-4].min() and small[:, 4:-4].max() < 155
 
 
+# Sides that are odd after a halving, and a short side of twice the target.
+@pytest.mark.parametrize(
+  "size, image_size",
+  [((333, 500), 128), ((683, 512), 256), ((513, 770), 256), ((90, 64), 64)],
+)
+def test_center_crop_is_adms(size, image_size):
+  rows, columns = size
+  pixels = np.random.default_rng(0).integers(256, size=(*size, 3), dtype="u1")
+  expected = PIL.Image.fromarray(pixels)
+  while min(rows, columns) >= 2 * image_size:
+    rows, columns = rows // 2, columns // 2
+    expected = expected.resize((columns, rows), PIL.Image.Resampling.BOX)
+  scale = image_size / min(rows, columns)
+  rows, columns = round(rows * scale), round(columns * scale)
+  expected = expected.resize((columns, rows), PIL.Image.Resampling.BICUBIC)
+  top, left = (rows - image_size) // 2, (columns - image_size) // 2
+  cropped = images.resize_and_crop(pixels, image_size=image_size, crop="center")
+  np.testing.assert_array_equal(
+    cropped,
+    np.asarray(expected)[top : top + image_size, left : left + image_size],
+  )
+
+
 @pytest.mark.parametrize(
   "image_size, shape", [(4, (4, 4)), ((4, 6), (4, 6)), ((2, 8), (2, 8))]
 )
