@@ -3,7 +3,8 @@
 
 Multiply-adds (MACs) of matrix products and convolutions, counted in the traced
 program: a scanned block counts once per iteration, which XLA's own cost
-analysis does not do. FLOPs are twice that.
+analysis does not do. Attention counts by its formula, whatever kernel this
+machine has for it. FLOPs are twice the multiply-adds.
 """
 
 import collections
@@ -12,6 +13,15 @@ import math
 import jax
 from jax.extend import core
 import jax.numpy as jnp
+
+# Of no hardware, for which `attention.choose` takes no kernel.
+NOWHERE = jax.sharding.AbstractMesh(
+  (),
+  (),
+  abstract_device=jax.sharding.AbstractDevice(
+    device_kind="none", num_cores=None, platform="none"
+  ),
+)
 
 
 def _eqn_macs(eqn):
@@ -41,7 +51,9 @@ def _count(jaxpr, times, scope, counts):
 def macs_by_scope(fn, *args) -> dict[str, int]:
   """Multiply-adds of fn(*args) by Flax scope; args may be shapes."""
   counts = collections.Counter()
-  _count(jax.make_jaxpr(fn)(*args).jaxpr, 1, "", counts)
+  with jax.sharding.use_abstract_mesh(NOWHERE):
+    traced = jax.make_jaxpr(fn)(*args)
+  _count(traced.jaxpr, 1, "", counts)
   return {scope: macs for scope, macs in counts.items() if macs}
 
 

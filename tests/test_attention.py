@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from simple_diffusion import attention
+from simple_diffusion import sizes
 
 on_cpu = pytest.mark.skipif(
   jax.default_backend() != "cpu", reason="says what a CPU does"
@@ -93,6 +94,14 @@ def test_nothing_is_tried_for_hardware_that_is_elsewhere():
   with jax.sharding.use_abstract_mesh(tpu):
     assert attention.choose((8, 256, 4, 64), jnp.bfloat16) == "xla"
   assert attention.compiles.cache_info().misses == 0
+
+
+def test_the_size_of_a_network_is_that_of_the_formula(monkeypatch):
+  # As on a GPU, whose kernel is one operation without products inside.
+  monkeypatch.setattr(attention, "compiles", lambda *shape: True)
+  q = jax.ShapeDtypeStruct((1, 16, 4, 64), jnp.bfloat16)
+  macs = sizes.macs_by_scope(lambda q: attention.attend(q, q, q), q)
+  assert sum(macs.values()) == 2 * 4 * 16**2 * 64
 
 
 TRACED_ON_A_MESH = """
