@@ -2,6 +2,7 @@
 """Grids of images in files."""
 
 import math
+import os
 import pathlib
 
 import numpy as np
@@ -38,4 +39,7 @@ def save_grid(
     canvas[top : top + h - 1, left : left + w - 1] = image
   path.parent.mkdir(parents=True, exist_ok=True)
   image = PIL.Image.fromarray(canvas.squeeze(-1) if c == 1 else canvas)
-  image.save(path, quality=90)  # Of a JPEG.
+  # Whole or not at all: a resumed run makes only those that are missing.
+  temporary = path.with_name(f"{path.stem}.tmp{path.suffix}")
+  image.save(temporary, quality=90)  # Of a JPEG.
+  os.replace(temporary, path)

@@ -71,8 +71,8 @@ def initialize() -> None:
       # Its own time limit aborts the process, so ours must come first.
       jax.distributed.initialize(*where, initialization_timeout=seconds + 600)
     except Exception as error:  # JAX, gRPC and XLA raise many kinds.
-      reason = str(error).strip().splitlines()[0][:200]
-      raise ValueError(_lonely(reason)) from error
+      reason = str(error).strip() or type(error).__name__
+      raise ValueError(_lonely(reason.splitlines()[0][:200])) from error
 
 
 def _lonely(reason):

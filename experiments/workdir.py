@@ -81,30 +81,40 @@ def check(workdir: str, config: ml_collections.ConfigDict) -> pathlib.Path:
       f"--workdir={workdir} can't be written to ({error.strerror}); choose a "
       "folder of your own"
     ) from error
-  if not (path / "config.json").exists():
-    if (path / "checkpoints").exists():
-      raise ValueError(
-        f"--workdir={workdir} has checkpoints but no config.json to say what "
-        "of; use another --workdir"
-      )
-  else:
-    old = json.loads((path / "config.json").read_text())
-    changed = differences(
-      {"config": immutable(old)},
-      {"config": immutable(as_json(config))},
-      there="there",
-      here="here",
+  if (path / "checkpoints").exists() and not (path / "config.json").exists():
+    raise ValueError(
+      f"--workdir={workdir} has checkpoints but no config.json to say what of; "
+      "use another --workdir"
     )
-    if changed:
-      raise ValueError(
-        f"--workdir={workdir} holds a run of another config: "
-        f"{'; '.join(changed)}. Use another --workdir, or the same config"
-      )
+  _require_same(path, config)
   return path
 
 
+def _require_same(path, config):
+  """Raises ValueError if the folder has the config of another run."""
+  if not (path / "config.json").exists():
+    return
+  old = json.loads((path / "config.json").read_text())
+  changed = differences(
+    {"config": immutable(old)},
+    {"config": immutable(as_json(config))},
+    there="there",
+    here="here",
+  )
+  if changed:
+    raise ValueError(
+      f"--workdir={path} holds a run of another config: {'; '.join(changed)}. "
+      "Use another --workdir, or the same config"
+    )
+
+
 def claim(path: pathlib.Path, config: ml_collections.ConfigDict) -> None:
-  """Writes config.json and environment.json."""
+  """Writes config.json and environment.json, while the caller has the lock.
+
+  Raises:
+    ValueError: if another config came between since `check`.
+  """
+  _require_same(path, config)
   write_json(path / "config.json", as_json(config))
   write_json(path / "environment.json", environment())
 

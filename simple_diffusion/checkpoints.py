@@ -34,12 +34,13 @@ def restore(manager: ocp.CheckpointManager, step: int, abstract_state):
     abstract_state: a tree of jax.ShapeDtypeStruct with shardings.
 
   Raises:
-    ValueError: if the checkpoint can't be read or has other shapes.
+    ValueError: if the checkpoint can't be read, has other shapes, or is too
+      large for the devices.
   """
   try:
     return manager.restore(step, args=ocp.args.StandardRestore(abstract_state))
   except Exception as error:  # Orbax and TensorStore raise many kinds.
-    raise _unreadable(manager, step, error) from error
+    raise _not_restored(manager, step, error) from error
 
 
 def restore_ema_params(workdir, abstract_params, step: int | None = None):
@@ -58,7 +59,7 @@ def restore_ema_params(workdir, abstract_params, step: int | None = None):
 
   Raises:
     FileNotFoundError: if there is no such checkpoint.
-    ValueError: if it can't be read or has other shapes.
+    ValueError: if it can't be read, has other shapes, or is too large.
   """
   target = {"ema_params": abstract_params}
   directory = pathlib.Path(workdir).absolute() / "checkpoints"
@@ -87,7 +88,7 @@ def restore_ema_params(workdir, abstract_params, step: int | None = None):
     try:
       return manager.restore(step, args=arguments)["ema_params"], step
     except Exception as error:
-      raise _unreadable(manager, step, error) from error
+      raise _not_restored(manager, step, error) from error
 
 
 def _alone() -> ocp.CheckpointManagerOptions:
@@ -104,15 +105,23 @@ def _alone() -> ocp.CheckpointManagerOptions:
   )
 
 
-def _unreadable(manager, step, error):
+def _not_restored(manager, step, error):
+  """The error to raise; an older step is the remedy of damage alone."""
+  text = str(error).strip() or type(error).__name__
   others = sorted(set(manager.all_steps()) - {step})
-  remedy = (
-    f"move that folder away and rerun to go on from step {others[-1]}"
-    if others
-    else "there is no older one"
-  )
-  reason = str(error).strip().splitlines()[0][:200]
+  if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+    problem, remedy = "does not fit into memory", "split it over more devices"
+    remedy += (
+      ", by mesh.fsdp of a training's config or --fsdp of other programs"
+    )
+  elif isinstance(error, PermissionError) or "PERMISSION_DENIED" in text:
+    problem, remedy = "may not be read", "ask its owner for the right to"
+  elif others:
+    problem = "can't be read"
+    remedy = f"move that folder away and rerun to go on from step {others[-1]}"
+  else:
+    problem, remedy = "can't be read", "there is no older one"
   return ValueError(
-    f"checkpoint {manager.directory / str(step)} can't be read ({reason}); "
-    f"{remedy}"
+    f"checkpoint {manager.directory / str(step)} {problem} "
+    f"({text.splitlines()[0][:200]}); {remedy}"
   )

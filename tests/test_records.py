@@ -99,6 +99,22 @@ def test_grid(tmp_path):
   assert not pixels[::65].any() and not pixels[:, ::65].any()
 
 
+@pytest.mark.parametrize("name", ["grid.png", "grid.jpg"])
+def test_a_grid_is_whole_or_not_there(tmp_path, monkeypatch, name):
+  save = PIL.Image.Image.save
+
+  def cut(image, path, **options):
+    save(image, path, **options)
+    raise SystemExit(75)
+
+  monkeypatch.setattr(PIL.Image.Image, "save", cut)
+  with pytest.raises(SystemExit):
+    grids.save_grid(
+      tmp_path / name, np.zeros((1, 64, 64, 3), np.uint8), num_columns=1
+    )
+  assert not (tmp_path / name).exists()
+
+
 def test_columns_of_a_grid():
   assert [grids.columns_of(n) for n in (0, 5, 32, 33, 1_000)] == [
     *(10, 5, 32, 10, 10)
@@ -267,6 +283,26 @@ def test_checkpoint_of_another_network(damaged):
     assert "checkpoints/3 can't be read (" in error
 
 
+@pytest.mark.parametrize(
+  "error, words",
+  [
+    (ValueError("RESOURCE_EXHAUSTED: 9 GiB"), "does not fit into memory (RES"),
+    (MemoryError(), "does not fit into memory (MemoryError); split it"),
+    (PermissionError(13, "no"), "may not be read ([Errno 13] no); ask"),
+    (KeyError(), "can't be read (KeyError); move that folder away"),
+  ],
+)
+def test_only_damage_is_a_reason_to_go_back(monkeypatch, copied, error, words):
+  def fail(*args, **kwargs):
+    raise error
+
+  with checkpoints.open_manager(copied, keep=2) as manager:
+    monkeypatch.setattr(manager, "restore", fail)
+    with pytest.raises(ValueError) as raised:
+      checkpoints.restore(manager, 3, abstract(make_state(3)))
+  assert f"checkpoints/3 {words}" in str(raised.value)
+
+
 def test_the_remedy_works(copied):
   folder = copied / "checkpoints" / "3"
   folder.rename(folder.parent / "3.broken")
@@ -336,6 +372,9 @@ def test_workdir_of_another_config(tmp_path):
   ):
     assert part in str(error.value)
   assert "seed" not in str(error.value)
+  # Of two jobs that found a fresh folder, the second to have the lock.
+  with pytest.raises(ValueError, match="holds a run of another config"):
+    workdir_lib.claim(tmp_path, changed)
 
 
 def test_config_comes_back(tmp_path):
