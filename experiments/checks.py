@@ -24,6 +24,8 @@ _AT_LEAST_1 = (
   "train.num_samples",
   "data.num_threads",
   "eval.batch_size",
+  "model.emb_channels",
+  "model.num_heads",
 )
 # From the first, below the second.
 _WITHIN = {
@@ -35,7 +37,7 @@ _WITHIN = {
   "optim.eps": (0, math.inf),
   "optim.weight_decay": (0, math.inf),
 }
-_POSITIVE = ("optim.lr", "optim.max_grad_norm")
+_POSITIVE = ("optim.lr", "optim.max_grad_norm", "objective.gamma")
 
 
 def _value(config, key: str):
@@ -61,6 +63,10 @@ def check_values(config) -> None:
   if not 0 <= config.train.seed < 2**32:  # JAX's keys, without 64 bits
     raise ValueError(
       f"train.seed={config.train.seed} must be within 0..2**32-1"
+    )
+  if min(images.size_pair(config.data.image_size)) < 1:
+    raise ValueError(
+      f"data.image_size={config.data.image_size} must be at least 1"
     )
   try:
     images.check_crop(config.data.crop)

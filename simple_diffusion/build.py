@@ -162,6 +162,14 @@ def make_sample_fn(config, network):
       f"sample.guidance_scale={scale} needs classes to guide towards, and "
       "model.num_classes is 0; use guidance_scale=1"
     )
+  if scale != 1.0 and not config.train.label_dropout:
+    raise ValueError(
+      f"sample.guidance_scale={scale} needs a network that was also trained "
+      "without classes, and train.label_dropout is 0; use guidance_scale=1, or "
+      "train with label_dropout above 0"
+    )
+  if not 0 <= options["gamma"] <= 1:
+    raise ValueError(f"sample.gamma={options['gamma']} must be within 0 and 1")
 
   def sample_fn(params, keys, labels):
     def predict_fn(z, logsnr, labels):

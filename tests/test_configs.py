@@ -289,6 +289,9 @@ def test_unknown_model_option(key, options):
     ("train.ema_decay", float("nan"), "must be at least 0 and below 1"),
     ("optim.max_grad_norm", 0.0, "must be above 0 and finite"),
     ("train.num_samples", 0, "must be at least 1"),
+    ("model.num_heads", 0, "must be at least 1"),
+    ("data.image_size", 0, "must be at least 1"),
+    ("objective.gamma", 0.0, "must be above 0 and finite"),
   ],
 )
 def test_values_out_of_range(key, value, message):
@@ -304,6 +307,20 @@ def test_guidance_needs_classes():
   config.model.num_classes = 0
   config.sample.guidance_scale = 1.5
   with pytest.raises(ValueError, match="guidance_scale=1.5.*num_classes"):
+    build.make_sample_fn(config, build.make_network(config.model))
+
+
+def test_guidance_needs_a_training_without_classes():
+  config = load("digits")
+  config.train.label_dropout = 0.0
+  with pytest.raises(ValueError, match="guidance_scale=1.3.*label_dropout"):
+    build.make_sample_fn(config, build.make_network(config.model))
+
+
+def test_gamma_interpolates():
+  config = load("digits")
+  config.sample.gamma = 5.0
+  with pytest.raises(ValueError, match="sample.gamma=5.0 must be within 0 and"):
     build.make_sample_fn(config, build.make_network(config.model))
 
 
