@@ -3,10 +3,10 @@
 
 A mistake of the user's (ValueError, OSError, ImportError where it is looked
 for; any bad flag) is one message on stderr and exit code 2. A diverged run is
-one and exit code 1. A run that was preempted and saved ends with code 75, and
-so does one whose other processes did not come in time; the same command goes
-on. Ctrl-C ends a process alone at once, with code 130. Everything else is a
-bug: a traceback.
+one and exit code 1. A run that was preempted and saved ends with code 75; the
+same command goes on. So it may for one whose other processes did not come in
+time, with code 69. Ctrl-C ends a process alone at once, with code 130.
+Everything else is a bug: a traceback.
 """
 
 import contextlib
@@ -23,6 +23,8 @@ import jax
 
 # EX_TEMPFAIL of sysexits.h: a temporary failure, try again.
 EXIT_PREEMPTED = 75
+# EX_UNAVAILABLE: what it needs is not there, and may never be.
+EXIT_ALONE = 69
 
 
 def _parse(argv, on_bad_flags):

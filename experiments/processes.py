@@ -94,7 +94,7 @@ def _time_limit(seconds, message):
   def end():
     sys.stderr.write(f"error: {message}\n")
     sys.stderr.flush()
-    os._exit(cli.EXIT_PREEMPTED)
+    os._exit(cli.EXIT_ALONE)
 
   timer = threading.Timer(seconds, end)
   timer.daemon = True

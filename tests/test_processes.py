@@ -179,7 +179,7 @@ def test_mistake_in_one_process_ends_all(outcomes, name):
 def test_how_to_join(args, words, tmp_path):
   children = [real_runs.start(*TINY, f"--workdir={tmp_path}/run", *args)]
   ((code, _, err),) = real_runs.end(children)
-  assert code == (75 if "--join_timeout_s=1" in args else 2)
+  assert code == (69 if "--join_timeout_s=1" in args else 2)
   assert err.startswith("error: ") and words in err and err.count("\n") == 1
   assert not (tmp_path / "run").exists()
 

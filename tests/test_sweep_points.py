@@ -287,9 +287,14 @@ def test_hash_only_if_something_is_left_out():
 
 
 def test_names_of_resources():
-  first = names.resource_id("digits", "lr=0.0003,seed=1")
+  root = "gs://bucket/digits"
+  first = names.resource_id("digits", root, "lr=0.0003,seed=1")
   assert re.fullmatch("digits-lr-0-0003-seed-1-[0-9a-f]{8}", first)
   # What is the same without special characters stays apart.
-  assert first != names.resource_id("digits", "lr=0.0003,seed-1")
-  long = names.resource_id("s" * 40, "x=" + "1" * 100)
+  assert first != names.resource_id("digits", root, "lr=0.0003,seed-1")
+  # Nor is a sweep of another root of the same name.
+  assert first != names.resource_id(
+    "digits", "gs://b/digits", "lr=0.0003,seed=1"
+  )
+  long = names.resource_id("s" * 40, root, "x=" + "1" * 100)
   assert re.fullmatch("[a-z][a-z0-9-]{0,59}[a-z0-9]", long)

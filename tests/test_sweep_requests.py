@@ -15,6 +15,7 @@ import tpu_server
 from experiments import chips
 from scripts.sweep import cloud_tpu
 from scripts.sweep import cost
+from scripts.sweep import names
 from scripts.sweep import points as points_lib
 from scripts.sweep import revision
 
@@ -57,6 +58,7 @@ def test_request_and_gcloud_line_say_the_same():
   assert script == (ROOT / "scripts/sweep/startup.sh").read_text()
   separator, pairs = flags.pop("--metadata")[1:].split("^", 1)
   assert dict(p.split("=", 1) for p in pairs.split(separator)) == metadata
+  of_root = names.digest("gs://buck/sweeps/digits")
   assert flags == {
     "--node-id": made.queued_resource.tpu.node_spec[0].node_id,
     "--project": "p",
@@ -70,11 +72,15 @@ def test_request_and_gcloud_line_say_the_same():
     "--service-account": node.service_account.email,
     "--internal-ips": "",
     "--scopes": node.service_account.scope[0],
-    "--labels": "sweep=digits,team=a",
+    "--labels": f"sweep=digits,sweep-root={of_root},team=a",
     "--metadata-from-file": "startup-script=scripts/sweep/startup.sh",
   }
   assert not node.network_config.enable_external_ips
-  assert dict(node.labels) == {"sweep": "digits", "team": "a"}
+  assert dict(node.labels) == {
+    "sweep": "digits",
+    "sweep-root": of_root,
+    "team": "a",
+  }
   command = shlex.split(metadata["sweep-command"])
   assert command[-3:] == [
     "--workdir=/mnt/sweep/sweeps/digits/lr=0.1,seed=1",
@@ -250,22 +256,27 @@ def test_code_that_others_cannot_fetch(tmp_path):
 
   here.mkdir()
   git("init", "-q", "-b", "main")
-  (here / "file").write_text("1")
-  with pytest.raises(ValueError, match="file.*--commit"):
+  (here / "configs").mkdir()
+  (here / "configs" / "file").write_text("1")
+  with pytest.raises(ValueError, match="configs/.*--commit"):
     revision.pushed_commit(here)
-  git("add", "file")
+  git("add", "configs/file")
   git("commit", "-q", "-m", "one")
   with pytest.raises(ValueError, match="is not pushed.*--commit"):
     revision.pushed_commit(here)
   subprocess.run(["git", "init", "-q", "--bare", str(there)], check=True)
   git("remote", "add", "origin", str(there))
   git("push", "-q", "origin", "main")
+  # What is no code: a plan, and results that were appended.
+  (here / "plan.json").write_text("{}")
+  (here / "experiments" / "results").mkdir(parents=True)
+  (here / "experiments" / "results" / "digits.jsonl").write_text("{}")
   commit = revision.pushed_commit(here)
   assert re.fullmatch("[0-9a-f]{40}", commit)
   assert revision.named_commit("main", here) == commit
   with pytest.raises(ValueError, match="rev-parse"):
     revision.named_commit("nothing", here)
-  revision.check_file("file", commit, here)
+  revision.check_file("configs/file", commit, here)
   revision.check_file("other", "0" * 40, here)  # Only there, perhaps.
   with pytest.raises(ValueError, match=f"other is not in commit {commit[:12]}"):
     revision.check_file("other", commit, here)
@@ -275,6 +286,8 @@ def test_code_that_others_cannot_fetch(tmp_path):
     revision.repository(here)
   for url in (
     "git@host.com:me/code.git",
+    "ssh://git@host.com/me/code.git",
+    "ssh://git@host.com:2222/me/code.git",
     "https://me:secret@host.com/me/code.git",
   ):
     git("remote", "set-url", "origin", url)
@@ -299,6 +312,7 @@ def test_addresses_that_others_cannot_fetch_from(url):
 
 # In a process of its own, since the flags of programs are of one namespace.
 BAD_FLAGS = """
+import types
 from absl import flags
 from scripts.sweep import rented
 flags.FLAGS(["sweep"])
@@ -312,10 +326,18 @@ for name in ("hours_per_point", "price_per_chip_hour", "watch_every_s"):
       assert f"--{name}=" in str(error) and "must be above 0" in str(error)
     else:
       raise AssertionError(f"--{name}={value} passes")
+
+def point(data):
+  config = types.SimpleNamespace(data=types.SimpleNamespace(name=data))
+  return types.SimpleNamespace(config=config)
+
+assert rented.install([point("folder")], "cuda") == ".[cuda]"
+found = rented.install([point("folder"), point("digits")], "tpu")
+assert found == ".[tpu,digits]", found
 """
 
 
-def test_hours_and_prices_are_positive():
+def test_hours_and_prices_are_positive_and_digits_are_installed():
   done = subprocess.run(
     [sys.executable, "-c", BAD_FLAGS],
     cwd=ROOT,

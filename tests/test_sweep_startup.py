@@ -184,7 +184,8 @@ def test_preemption_reaches_the_training(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "plan,code", [(["2"], 2), (["1"] * 2, 1), (["134"] * 5, 134)]
+  "plan,code",
+  [(["2"], 2), (["1"] * 2, 1), (["134"] * 5, 134), (["69"] * 5, 69)],
 )
 def test_failures_end_it(tmp_path, plan, code):
   machine = Machine(tmp_path)

@@ -29,6 +29,13 @@ def test_bucket_is_read(bucket):
   assert store.read("gs://buck/a/b", "lr=1,seed=3/sweep.json") is None
 
 
+def test_other_buckets_are_not_read():
+  with pytest.raises(
+    ValueError, match="--root=s3://b/x: of addresses only gs:"
+  ):
+    store.read("s3://b/x", "sweep.json")
+
+
 def test_launch_twice_creates_once(server, bucket, cloud):
   tpu_server.mark(bucket, "b", "done")
   pool, out = tpu_server.pool_of(server, "a", "b", "c"), io.StringIO()
@@ -48,6 +55,31 @@ def test_launch_twice_creates_once(server, bucket, cloud):
     r"^a +running +active +ready +gs://buck/.*/a/logs", table, re.M
   )
   assert re.search(r"^b +done +- +- ", table, re.M)
+
+
+def test_sweeps_of_one_name_have_resources_of_their_own(server, cloud):
+  ours, theirs = (
+    tpu_server.pool_of(server, "a", root=f"gs://buck/{folder}/lr", sweep="lr")
+    for folder in ("alice", "bob")
+  )
+  ours.launch(io.StringIO())
+  assert not theirs.existing() and not theirs.nodes() and not theirs.strays()
+  theirs.launch(io.StringIO())
+  assert len(cloud.resources) == 2
+
+
+def test_points_that_were_taken_out_are_still_seen(server, cloud):
+  tpu_server.pool_of(server, "a", "b").launch(io.StringIO())
+  pool = tpu_server.pool_of(server, "b")
+  (stray,) = pool.strays()
+  table = watch_lib.status_table(pool)
+  assert re.search(
+    r"^digits-a-[0-9a-f]{8} +no point of the sweep any longer +active",
+    table,
+    re.M,
+  )
+  pool.delete_named(stray.name)
+  assert not pool.strays() and set(pool.existing()) == {"b"}
 
 
 def test_quota_names_what_was_created(server, cloud):

@@ -76,7 +76,7 @@ class Order:
     return self.topology.text.partition(":")[2]
 
   def resource_id(self, point: points_lib.Point) -> str:
-    return names.resource_id(self.sweep, point.name)
+    return names.resource_id(self.sweep, self.root, point.name)
 
   def resource_name(self, point: points_lib.Point) -> str:
     return f"{self.parent}/queuedResources/{self.resource_id(point)}"
@@ -111,10 +111,10 @@ def check(order: Order) -> None:
       '"-", and begin with a letter; give such a --name'
     )
   for key, value in order.labels:
-    if key == "sweep":
+    if key in own_labels(order):
       raise ValueError(
-        f"--labels: sweep={value} would take the place of our own label, "
-        f"sweep={order.sweep}; call it otherwise"
+        f"--labels: {key}={value} would take the place of our own label, "
+        f"{key}={own_labels(order)[key]}; call it otherwise"
       )
     if not re.fullmatch(r"[a-z][-_a-z0-9]{0,62}", key) or not re.fullmatch(
       r"[-_a-z0-9]{0,63}", value
@@ -181,7 +181,7 @@ def request(
     service_account=tpu.ServiceAccount(
       email=order.service_account, scope=[SCOPE]
     ),
-    labels=dict(_labels(order)),
+    labels=own_labels(order) | dict(order.labels),
     metadata=metadata(order, point) | {"startup-script": STARTUP.read_text()},
   )
   if len(order.topology.shape) == 2:
@@ -229,8 +229,9 @@ def accelerator_type(order: Order) -> str:
   return f"{chip}-{order.topology.num_chips}"
 
 
-def _labels(order: Order):
-  return (("sweep", order.sweep), *order.labels)
+def own_labels(order: Order) -> dict[str, str]:
+  """By which all nodes of a sweep are found, whatever points it has now."""
+  return {"sweep": order.sweep, "sweep-root": names.digest(order.root)}
 
 
 def gcloud_line(order: Order, point: points_lib.Point) -> str:
@@ -257,7 +258,8 @@ def gcloud_line(order: Order, point: points_lib.Point) -> str:
   if order.internal_ips:
     line += ["--internal-ips"]
   line += [f"--scopes={SCOPE}"]
-  labels = ",".join(f"{key}={value}" for key, value in _labels(order))
+  of_node = own_labels(order) | dict(order.labels)
+  labels = ",".join(f"{key}={value}" for key, value in of_node.items())
   line += [f"--labels={labels}"]
   # Values have commas: gcloud takes another separator between carets.
   pairs = [f"{key}={value}" for key, value in metadata(order, point).items()]

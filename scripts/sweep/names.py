@@ -53,17 +53,19 @@ def point_name(overrides: dict, keys) -> str:
   name = ",".join(parts)
   if is_exact and len(name) <= MAX_LENGTH:
     return name
-  return f"{name[: MAX_LENGTH - 9]}-{_digest(sorted(overrides.items()))}"
+  return f"{name[: MAX_LENGTH - 9]}-{digest(sorted(overrides.items()))}"
 
 
-def resource_id(sweep: str, point: str) -> str:
+def resource_id(sweep: str, root: str, point: str) -> str:
   """Name of a cloud resource: at most 61 of a-z, 0-9 and "-".
 
-  Always ends in a hash, since neither "=" nor "." nor capitals are allowed.
+  Always ends in a hash, since neither "=" nor "." nor capitals are allowed, and
+  sweeps of two roots may have one name.
   """
   readable = re.sub(r"[^a-z0-9]+", "-", f"{sweep}-{point}".lower()).strip("-")
-  return f"{readable[:52].strip('-')}-{_digest((sweep, point))}"
+  return f"{readable[:52].strip('-')}-{digest((sweep, root, point))}"
 
 
-def _digest(content) -> str:
+def digest(content) -> str:
+  """8 hexadecimal digits of a hash of what repr() tells apart."""
   return hashlib.sha256(repr(content).encode()).hexdigest()[:8]

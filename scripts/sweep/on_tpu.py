@@ -21,7 +21,7 @@ def act(action: str, points, root: str) -> int:
   """Launches on Cloud TPU, or looks after what was launched."""
   # Who only asks or deletes may have changed files.
   spends = action in ("launch", "watch")
-  order = _order(root, with_code=spends)
+  order = _order(points, root, with_code=spends)
   cloud_tpu.check(order)
   if spends:
     points_lib.check_data(points, cloud_tpu.MOUNT)
@@ -75,7 +75,16 @@ def _delete(pool) -> None:
     else:
       state = existing[point.name].state.state.name.lower()
       print(f"{point.name}: {pool.order.resource_id(point)}, {state}")
-  if existing and not is_meant:
+  strays = pool.strays()
+  for resource in strays:
+    stray = resource.name.rpartition("/")[2]
+    if is_meant:
+      pool.delete_named(resource.name)
+      print(f"{stray}, {watch_lib.STRAY}: deleted; its folder stays")
+    else:
+      state = resource.state.state.name.lower()
+      print(f"{stray}, {watch_lib.STRAY}: {state}")
+  if (existing or strays) and not is_meant:
     how = "without --dry_run and with --yes" if FLAGS.dry_run else "with --yes"
     print(f"nothing was deleted; the same command {how} deletes these")
 
@@ -100,7 +109,7 @@ def _cost(order, points) -> str:
   )
 
 
-def _order(root: str, *, with_code: bool) -> cloud_tpu.Order:
+def _order(points, root: str, *, with_code: bool) -> cloud_tpu.Order:
   if not FLAGS.topology:
     raise ValueError("--topology is needed for Cloud TPU, such as v5e:4x4")
   labels = tuple(
@@ -116,7 +125,7 @@ def _order(root: str, *, with_code: bool) -> cloud_tpu.Order:
     repository=rented.repository() if with_code else "-",
     commit=rented.commit() if with_code else "-",
     provisioning=FLAGS.provisioning,
-    install=FLAGS.install or ".[tpu]",
+    install=FLAGS.install or rented.install(points, "tpu"),
     runtime_version=FLAGS.runtime_version,
     network=FLAGS.network,
     subnetwork=FLAGS.subnetwork,

@@ -65,11 +65,24 @@ class Pool:
   def existing(self) -> dict[str, tpu.QueuedResource]:
     """Those of our points that there are, by point name."""
     ours = {self.order.resource_name(p): p.name for p in self.points}
+    return {ours[r.name]: r for r in self._all() if r.name in ours}
+
+  def strays(self) -> list[tpu.QueuedResource]:
+    """Those of points that the sweep had once and has no longer."""
+    ours = {self.order.resource_name(p) for p in self.points}
+    labels = cloud_tpu.own_labels(self.order).items()
+    return [
+      r
+      for r in self._all()
+      if r.name not in ours
+      and any(labels <= dict(s.node.labels).items() for s in r.tpu.node_spec)
+    ]
+
+  def _all(self) -> list[tpu.QueuedResource]:
     try:
-      found = list(self.client.list_queued_resources(parent=self.order.parent))
+      return list(self.client.list_queued_resources(parent=self.order.parent))
     except ERRORS as error:
       raise ApiError(_explain(error, self.order)) from error
-    return {ours[r.name]: r for r in found if r.name in ours}
 
   def nodes(self) -> dict[str, tpu.Node]:
     """Their nodes, by point name."""
@@ -119,9 +132,11 @@ class Pool:
 
   def delete(self, point: points_lib.Point) -> None:
     """Deletes a point's resource and node; its folder stays."""
-    asked = tpu.DeleteQueuedResourceRequest(
-      name=self.order.resource_name(point), force=True
-    )
+    self.delete_named(self.order.resource_name(point))
+
+  def delete_named(self, name: str) -> None:
+    """Deletes a resource, such as one of `strays`, and its node."""
+    asked = tpu.DeleteQueuedResourceRequest(name=name, force=True)
     try:
       operation = self.client.delete_queued_resource(request=asked)
       operation.result(timeout=OPERATION_S)

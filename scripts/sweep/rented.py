@@ -28,7 +28,9 @@ flags.DEFINE_string("service_account", "", "Else the default one.")
 flags.DEFINE_list("labels", [], "Of the nodes: team=a,for=paper")
 _REPOSITORY = flags.DEFINE_string("repository", "", "Else origin's, by https.")
 _COMMIT = flags.DEFINE_string("commit", "", "Else HEAD, which must be pushed.")
-_INSTALL = flags.DEFINE_string("install", "", "For pip; .[tpu] or .[cuda].")
+_INSTALL = flags.DEFINE_string(
+  "install", "", "For pip; else .[tpu] or .[cuda], with digits if it has them."
+)
 flags.DEFINE_float("price_per_chip_hour", None, "Else list price.")
 flags.DEFINE_float("hours_per_point", None, "For the cost.")
 flags.DEFINE_string("plan", "", "JSON of experiments.plan: the hours.")
@@ -63,6 +65,7 @@ def on_skypilot(points, root: str) -> int:
   )
   points_lib.check_data(points, skypilot.MOUNT)
   is_tpu = _ACCELERATORS.value.startswith("tpu-")
+  extra = "tpu" if is_tpu else "cuda"
   written = skypilot.export(
     points,
     pathlib.Path(OUT.value),
@@ -73,11 +76,17 @@ def on_skypilot(points, root: str) -> int:
     accelerators=_ACCELERATORS.value,
     infra=_INFRA.value,
     use_spot=_PROVISIONING.value == "spot",
-    install=_INSTALL.value or (".[tpu]" if is_tpu else ".[cuda]"),
+    install=_INSTALL.value or install(points, extra),
   )
   for path in written:
     print(f"sky jobs launch {shlex.quote(str(path))}")
   return 0
+
+
+def install(points, extra: str) -> str:
+  """What machines install for the points: of setup.cfg's extras."""
+  of_digits = any(p.config.data.name == "digits" for p in points)
+  return f".[{extra},digits]" if of_digits else f".[{extra}]"
 
 
 def name(root: str) -> str:

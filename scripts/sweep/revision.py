@@ -5,6 +5,10 @@ import pathlib
 import re
 import subprocess
 
+# What a training is made of: other files may differ, such as results or plans.
+CODE = ("configs", "experiments", "losses", "simple_diffusion", "setup.cfg")
+RESULTS = "experiments/results"
+
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
@@ -29,9 +33,10 @@ def pushed_commit(root: pathlib.Path = ROOT) -> str:
   """HEAD, if that is the code here and others can fetch it.
 
   Raises:
-    ValueError: if files are changed or the commit is not pushed.
+    ValueError: if code is changed or the commit is not pushed.
   """
-  if changed := _git(root, "status", "--porcelain"):
+  paths = (*CODE, f":(exclude){RESULTS}")
+  if changed := _git(root, "status", "--porcelain", "--", *paths):
     first = changed.splitlines()[0].strip()
     raise ValueError(
       f"the working tree differs from its commit ({first}, ...): rented "
@@ -83,8 +88,11 @@ def repository(root: pathlib.Path = ROOT) -> str:
     ValueError: if there is no remote called origin, or it is no address.
   """
   url = _git(root, "remote", "get-url", "origin")
-  if ssh := re.fullmatch(r"(?:ssh://)?git@([^:/]+)[:/](.+)", url):
-    return f"https://{ssh[1]}/{ssh[2]}"
+  # Another port of ssh's is none of https's.
+  form = r"ssh://git@([^:/]+)(?::\d+)?/(.+)|git@([^:/]+):(.+)"
+  if ssh := re.fullmatch(form, url):
+    host, path = (part for part in ssh.groups() if part)
+    return f"https://{host}/{path}"
   # A password in it would be there for all to read in the machines' metadata.
   url = re.sub(r"^(https?://)[^/@]+@", r"\1", url)
   check_address(url, "the remote origin")

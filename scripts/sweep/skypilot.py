@@ -78,7 +78,7 @@ def task(
   if infra:
     resources["infra"] = infra
   return {
-    "name": names.resource_id(sweep, point.name),
+    "name": names.resource_id(sweep, root, point.name),
     "workdir": {"url": repository, "ref": commit},
     "resources": resources,
     "file_mounts": {MOUNT: {"source": bucket, "mode": mode}},

@@ -153,15 +153,15 @@ while true; do
     75)
       mark preempted 75
       upload_log
-      # Gone soon if the whole TPU is; if it was only the process, or the
-      # other workers are not up yet, go on.
+      # Gone soon if the whole TPU is; if it was only the process, go on.
       sleep "$pause"
       continue
       ;;
     *)
       # Another worker went away, or memory ran out: five times in a row. Code 1
-      # may be that, too, but also a run that diverges: twice.
-      [ $SECONDS -gt 1800 ] && crashes=0
+      # may be that, too, but also a run that diverges: twice. Code 69 took half
+      # an hour in which the other workers did not come, and no step was made.
+      [ $SECONDS -gt 1800 ] && [ $code != 69 ] && crashes=0
       crashes=$((crashes + (code == 1 ? 3 : 1)))
       if [ $crashes -lt 5 ]; then
         mark preempted $code

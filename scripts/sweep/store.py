@@ -9,6 +9,16 @@ TIMEOUT_S = 30.0  # tensorstore tries again for much longer
 
 
 def is_remote(root: str) -> bool:
+  """Whether a root is in a bucket of Google Cloud.
+
+  Raises:
+    ValueError: if it is an address of another kind, which nothing here reads.
+  """
+  if "://" in root and not root.startswith("gs://"):
+    raise ValueError(
+      f"--root={root}: of addresses only gs://BUCKET/FOLDER can be read; mount "
+      "the bucket and give its folder"
+    )
   return root.startswith("gs://")
 
 

@@ -20,6 +20,8 @@ NODE_GONE = (
 MAX_FAILURES = 3
 # Looks in a row that fail before the watch does.
 MAX_ERRORS = 10
+# What is rented for a point that was taken out of the config's sweep().
+STRAY = "no point of the sweep any longer"
 # By startup.sh: the size of the first worker's log.
 SIZE_OF_LOG = "logs/bytes.txt"
 
@@ -202,6 +204,9 @@ def status_table(pool: queued.Pool) -> str:
         f"{pool.order.root}/{point.name}/logs/worker-0.txt",
       )
     )
+  for resource in pool.strays():
+    id_, state = resource.name.rpartition("/")[2], resource.state.state
+    rows.append((id_, STRAY, state.name.lower(), "-", "tpu delete deletes it"))
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   return "\n".join(
     "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
