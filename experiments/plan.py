@@ -4,10 +4,11 @@
   python -m experiments.plan --config=configs/imagenet.py:512,uvit \
     --topology=v5e:16x16
 
-Compiles the training step and the sampler that `experiments.train` would run
-with the TPU compiler, on any machine, and reads the result: memory per chip,
-FLOPs, bytes, collectives, the best time that they allow, and its cost. Mesh,
-rematerialisation and batch are planned by changing the config:
+Compiles the training step that `experiments.train` would run, and the sampler
+for eval.batch_size images on the same mesh, with the TPU compiler, on any
+machine, and reads the result: memory per chip, FLOPs, bytes, collectives, the
+best time that they allow, and its cost. Mesh, rematerialisation and batch are
+planned by changing the config:
 
   --config.mesh.fsdp=16 --config.model.remat=all --config.train.accum_steps=2
 

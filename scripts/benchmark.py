@@ -166,8 +166,21 @@ def count_parameters(tree):
   return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
+def check(config):
+  """Raises ValueError if `PlainUViT` is not the config's network."""
+  m = config.model
+  if m.name != "uvit" or m.num_classes is None:
+    raise ValueError(
+      f"model.name={m.name}, model.num_classes={m.num_classes}: plain code is "
+      "here for a U-ViT with a known number of classes; python -m "
+      "scripts.bench_step measures every config"
+    )
+
+
 def main(_):
   config = _CONFIG.value
+  with cli.user_errors():
+    check(config)
   shape = build.image_shape(config)
   network = build.make_network(config.model)
   schedule = build.make_schedule(config)

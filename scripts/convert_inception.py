@@ -79,9 +79,12 @@ def main(_):
   source = pathlib.Path(_PTH.value)
   with cli.user_errors():
     sha256 = checked_sha256(source)
+    weights = pathlib.Path(_WEIGHTS.value)
+    # An error before the work, if it can't be made.
+    weights.parent.mkdir(parents=True, exist_ok=True)
     found = convert(
       read_pth(source),
-      pathlib.Path(_WEIGHTS.value),
+      weights,
       source=source,
       source_sha256=sha256,
     )

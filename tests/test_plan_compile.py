@@ -128,7 +128,7 @@ def test_cost_and_report(small_plan):
     assert words in text
   assert "The sampler leaves" not in text
   too_large = small_plan["sample"] | {"fits": False}
-  assert "lower train.num_samples=" in report.text(
+  assert "lower eval.batch_size=" in report.text(
     small_plan | {"sample": too_large}
   )
 

@@ -150,7 +150,7 @@ def _sampler_remedy(plan) -> list[str]:
   return [
     "",
     "The sampler leaves less than a tenth of the memory: lower "
-    f"train.num_samples={plan['sample']['num_images']}, or raise "
+    f"eval.batch_size={plan['sample']['num_images']}, or raise "
     f"mesh.fsdp={plan['overrides']['mesh.fsdp']}.",
   ]
 
