@@ -144,8 +144,8 @@ def multilabel_symmetric_kl(
   """
   s, t, exists = _both(logits1, logits2, where)
   scale = checks.parameter("scale", scale, 0, jnp.inf, like=s)
+  difference = scale * (s - t)  # Before a large mask becomes infinite.
   s, t = scale * s, scale * t
-  difference = s - t
   # The probability that of two draws, one from each, just one is yes. Times
   # tanh((s - t) / 2) it is sigmoid(s) - sigmoid(t).
   disagree = jax.nn.sigmoid(s) * jax.nn.sigmoid(-t)

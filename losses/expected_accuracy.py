@@ -78,8 +78,8 @@ def expected_accuracy_loss(
     where: boolean, broadcastable to logits: the classes that exist.
 
   Returns:
-    [...] in [0, 1]; 0 if no class exists or y alone does, 1 if others do but
-    not y. NaN for a label outside [0, C) under jit.
+    [...] in [0, 1] up to rounding; 0 if no class exists or y alone does, 1 if
+    others do but not y. NaN for a label outside [0, C) under jit.
 
   Raises:
     ValueError: if `logits` is not floating point, `labels` are not integers of

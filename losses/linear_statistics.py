@@ -210,7 +210,10 @@ def _backward(layout, residuals, g):
     dh, dweight_t, dbias = carry
     h = hidden[t]
     z, slope, is_new, is_label = _logits(layout, h, start, part, k, labels[t])
-    q = jnp.exp(z - log_others[t][:, None])
+    # Of the label itself it is not used, and may be infinite, which a second
+    # derivative would multiply by 0.
+    z_others = jnp.where(is_label, -jnp.inf, z)
+    q = jnp.exp(z_others - log_others[t][:, None])
     factor = g_others[t][:, None]
     if cost is not None:
       c = _costs(layout, part_cost, t)

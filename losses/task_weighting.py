@@ -71,7 +71,7 @@ def initial_squared_error(targets: chex.Array) -> jax.Array:
     targets: [B, ...]; the components are summed, the examples averaged.
 
   Returns:
-    [] at least 0.
+    [] at least 0; NaN without examples.
 
   Raises:
     ValueError: if `targets` is not floating point or has no axis.
@@ -118,7 +118,7 @@ def prior_squared_error(targets: chex.Array) -> jax.Array:
     targets: [B, ...]; the components are summed, the examples averaged.
 
   Returns:
-    [] at least 0.
+    [] at least 0; NaN without examples.
 
   Raises:
     ValueError: if `targets` is not floating point or has no axis.

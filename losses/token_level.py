@@ -103,7 +103,9 @@ def tailr(
   nll_0 = jax.lax.stop_gradient(jnp.where(has_tail, -log_p_0, jnp.inf))
   in_tail = nll > nll_0
   beyond = jnp.where(in_tail, nll - jnp.where(in_tail, nll_0, 0), 0)
-  return _tailr_closed_form(jnp.minimum(nll, nll_0), gamma) + w * beyond
+  # Not by a minimum, which at two infinities would have half a slope.
+  before = jnp.where(in_tail, nll_0, nll)
+  return _tailr_closed_form(before, gamma) + w * beyond
 
 
 def _tailr_closed_form(nll, gamma):
@@ -173,8 +175,8 @@ def focal(nll: chex.Array, *, gamma: chex.Numeric = 2.0) -> jax.Array:
   """
   nll = checks.nll("nll", nll)
   gamma = checks.parameter("gamma", gamma, 0, jnp.inf, like=nll)
-  # The slope is 0 at nll = 0 and 1 at inf, but neither 0^gamma nor 0 * inf has
-  # a derivative there.
+  # The slope is 0 at nll = 0 (of gamma = 0 taken so) and 1 at inf, but neither
+  # 0^gamma nor 0 * inf has a derivative there.
   is_zero, is_inf = nll == 0, nll == jnp.inf
   inside = jnp.where(is_zero | is_inf, 1, nll)
   inside = logspace.one_minus_exp(inside) ** gamma * inside

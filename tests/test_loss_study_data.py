@@ -95,6 +95,9 @@ def test_sentences_and_their_features():
     (["New", "York"], ["B-location", "I-location"]),
     (["ok"], ["O"]),
   ]
+  for line in ("EU\tB-ORG", "EU B-person", "EU\tNNP\tB-person"):
+    with pytest.raises(ValueError, match=r"the line 'EU.*is not a word, a tab"):
+      many_way.sentences(f"ok\tO\n{line}\n")
   buckets, classes = many_way.as_arrays(*found[0])
   location = many_way.KINDS.index("location")
   assert classes.tolist() == [location] * 2 + [-1] * (many_way.MAX_TOKENS - 2)
@@ -141,6 +144,23 @@ def test_sets_from_files(tmp_path):
     multilabel.load("yeast")
   with pytest.raises(ValueError, match="wnut17 is read from train.conll"):
     many_way.load("wnut17", str(tmp_path))
+  np.savez(tmp_path / "letter.npz", X=np.zeros(3), Y=np.zeros(3))
+  with pytest.raises(
+    ValueError, match="letter.npz has the arrays X, Y, and ne"
+  ):
+    tabular.load("letter", str(tmp_path))
+  cut = (tmp_path / "adult.npz").read_bytes()[:-30]
+  (tmp_path / "adult.npz").write_bytes(cut)
+  with pytest.raises(ValueError, match="adult.npz is not a whole .npz of numb"):
+    tabular.load("adult", str(tmp_path))
+
+
+def test_too_few_examples_to_split():
+  iris = splits.at_most(tabular.load("iris"), 4)
+  with pytest.raises(
+    ValueError, match="4 examples leave none for validation an"
+  ):
+    splits.split(iris, seed=0)
 
 
 def test_images_of_jpeg_files(tmp_path):

@@ -60,6 +60,29 @@ def test_half_a_line_is_no_record(tmp_path):
     path.write_text(text + end)
     assert selection.read(path) == {selection.key(whole): whole}
     assert path.read_text() == text
+  path.write_text(text[:-1])  # A whole record, as an editor may leave it.
+  assert selection.read(path) == {selection.key(whole): whole}
+  assert path.read_text() == text
+
+
+def test_what_would_be_noticed_after_the_training():
+  data = splits.Data(np.int32([[5]]), np.int32([0]), 1)
+  config = {
+    "metric": "accuracy",
+    "measures": ["accuracy"],
+    "network": {"num_buckets": 6},
+    "data": {"name": "wnut17"},
+  }
+  study.check(config, data)
+  with pytest.raises(ValueError, match="metric=nll .* measures=accuracy"):
+    study.check(config | {"metric": "nll"}, data)
+  few = {"network": {"num_buckets": 5}}
+  with pytest.raises(
+    ValueError, match="num_buckets=5: wnut17 .* up to 5; use 6"
+  ):
+    study.check(config | few, data)
+  with pytest.raises(ValueError, match="have nll; measured are accuracy"):
+    study.columns({"accuracy": [[1.0]]}, 0, ["accuracy", "nll"])
 
 
 CONFIG = {

@@ -194,6 +194,17 @@ def test_finite_at_the_edges(f):
     assert compiled(one)(s, t)[2] == 0  # a single class
 
 
+@pytest.mark.parametrize("f", MULTILABEL)
+def test_the_least_number_is_a_mask_at_any_scale(f):
+  mask = jnp.finfo(jnp.float32).min
+  s, t = jnp.array([1.0, mask]), jnp.array([0.0, mask])
+  hidden = f(s.at[1].set(-jnp.inf), t.at[1].set(-jnp.inf), scale=2.0)
+  count = 2 if f is losses.mean_multilabel_symmetric_kl else 1
+  found, slope = jax.value_and_grad(lambda s: f(s, t, scale=2.0))(s)
+  np.testing.assert_allclose(found * count, hidden, rtol=1e-6)
+  assert jnp.isfinite(slope).all()
+
+
 @pytest.mark.parametrize("f", EVERY)
 def test_nan_is_not_hidden(f):
   assert jnp.isnan(f(jnp.array([0.0, jnp.nan]), jnp.zeros(2)))

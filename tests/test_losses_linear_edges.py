@@ -15,6 +15,18 @@ D, N, TILES = ordinary.D, ordinary.N, ordinary.TILES
 arrays = ordinary.arrays
 
 
+def test_second_derivatives_of_a_confident_token():
+  # e^100 is infinite in float32: of the label itself, which is not asked.
+  hidden, head = jnp.array([[100.0, 0.0]]), jnp.eye(2, 5)
+  labels = jnp.array([0])
+
+  def total(hidden):
+    return losses.linear_nll(hidden, head, labels).sum()
+
+  second = jax.jacrev(jax.grad(total))(hidden)
+  np.testing.assert_array_equal(second, jnp.zeros_like(second))
+
+
 def test_tokens_left_out_have_no_part():
   values, labels = arrays()
   keep = np.arange(N) % 3 > 0

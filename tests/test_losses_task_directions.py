@@ -210,6 +210,13 @@ def test_min_norm_is_the_shortest_of_the_hull():
     assert error <= 1e-5 * norms(v).max()
 
 
+@pytest.mark.parametrize("norms", [(1e-36, 1e3), (2e-38, 9.0), (1e3, 1e-36)])
+def test_min_norm_of_a_saturated_task(norms):
+  found = losses.min_norm_weights(jnp.diag(jnp.float32(norms)))
+  expected = np.float32(norms) == min(norms)
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_many_unknowns_meet_the_conditions_of_optimality():
   rng = np.random.default_rng(5)
   a = rng.standard_normal((24, 30))

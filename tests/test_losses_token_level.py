@@ -108,6 +108,11 @@ def test_derivative_in_the_floor():
     assert np.isfinite(f(floor))
 
 
+def test_tailr_without_a_tail_is_cross_entropy_at_infinity_too():
+  slope = jax.grad(lambda nll: losses.tailr(nll, gamma=0.0))(jnp.inf)
+  assert slope == 1
+
+
 def test_infinite_nll_has_finite_gradients():
   for f in (
     losses.smooth_accuracy_loss,

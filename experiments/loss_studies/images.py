@@ -17,6 +17,11 @@ from experiments.loss_studies import npz
 from experiments.loss_studies import splits
 
 BUILT_IN = ("digits",)
+FILES = ("jpeg", "offsets", "labels")
+FORMS = (
+  npz.SPLIT,
+  tuple(f"{part}_{name}" for part in ("train", "test") for name in FILES),
+)
 
 
 def load(name: str, data_dir: str | None = None) -> splits.Data:
@@ -30,7 +35,7 @@ def load(name: str, data_dir: str | None = None) -> splits.Data:
 
     digits = datasets.load_digits()
     return _data(digits.images / 16, digits.target, num_test=None)
-  arrays = npz.load(name, data_dir, BUILT_IN)
+  arrays = npz.load(name, data_dir, BUILT_IN, forms=FORMS)
   if "train_jpeg" in arrays:
     for part in ("train", "test"):
       arrays[f"x_{part}"] = decoded(

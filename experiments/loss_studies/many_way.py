@@ -74,8 +74,24 @@ def sentences(text: str) -> list[tuple[list[str], list[str]]]:
   for block in text.replace("\n\t\n", "\n\n").split("\n\n"):
     lines = [line.split("\t") for line in block.splitlines() if line.strip()]
     if lines:
-      found.append(tuple(map(list, zip(*lines, strict=True))))
+      found.append(_words_and_tags(lines))
   return found
+
+
+def _words_and_tags(lines):
+  """The two columns of a sentence.
+
+  Raises:
+    ValueError: if a line has others, or a tag is none of WNUT-17's.
+  """
+  for line in lines:
+    kind = line[-1].partition("-")[2] or "O"
+    if len(line) != 2 or kind not in KINDS:
+      raise ValueError(
+        f"the line {' '.join(line)!r} is not a word, a tab and a tag of the "
+        f"kinds {', '.join(KINDS)}, such as B-{KINDS[1]}"
+      )
+  return tuple(map(list, zip(*lines, strict=True)))
 
 
 def as_arrays(words, tags):

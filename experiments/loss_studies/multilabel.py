@@ -26,7 +26,7 @@ def load(name: str, data_dir: str | None = None) -> splits.Data:
   """
   if name in BUILT_IN:
     return digit_sets()
-  arrays = npz.load(name, data_dir, BUILT_IN)
+  arrays = npz.load(name, data_dir, BUILT_IN, forms=(npz.SPLIT,))
   num_test = len(arrays["y_test"])
   if not num_test:
     raise ValueError(f"{name}.npz has no test examples; choose another set")

@@ -6,8 +6,10 @@ chosen, and what is reported is the test metric of that point over the seeds.
 Nobody looks at the test examples before.
 """
 
+import contextlib
 import json
 import math
+import os
 import pathlib
 
 
@@ -22,9 +24,15 @@ def read(path: pathlib.Path) -> dict[str, dict]:
   if not path.exists():
     return {}
   text = path.read_text()
-  whole = text[: text.rfind("\n") + 1]
-  if whole != text:
-    path.write_text(whole)
+  end = text.rfind("\n") + 1
+  whole, last = text[:end], text[end:]
+  if last:
+    with contextlib.suppress(json.JSONDecodeError):
+      json.loads(last)
+      whole = f"{text}\n"  # An editor left out the last newline alone.
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(whole)
+    os.replace(temporary, path)
   return {key(r): r for r in map(json.loads, whole.splitlines())}
 
 

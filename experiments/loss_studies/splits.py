@@ -36,6 +36,9 @@ def split(data: Data, seed: int) -> Split:
   """Test as the data has it or a fifth; of the rest a fifth validates.
 
   Of groups, one at each border can be in two parts, if sizes ask for it.
+
+  Raises:
+    ValueError: if a part would be empty.
   """
   rng = np.random.default_rng(seed)
   n = len(data.y)
@@ -49,7 +52,14 @@ def split(data: Data, seed: int) -> Split:
   else:
     rest, test = order, np.arange(n - num_test, n)
   validation = len(rest) // 5
-  return Split(rest[validation:], rest[:validation], test)
+  found = Split(rest[validation:], rest[:validation], test)
+  empty = [name for name in Split._fields if not len(getattr(found, name))]
+  if empty:
+    raise ValueError(
+      f"{n} examples leave none for {' and '.join(empty)}; use a larger set "
+      "or raise data.max_examples"
+    )
+  return found
 
 
 def at_most(data: Data, count: int | None, seed: int = 0) -> Data:

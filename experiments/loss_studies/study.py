@@ -119,9 +119,33 @@ def record_of(config: dict, method: str, point: dict) -> dict:
   }
 
 
+def check(config: dict, data: splits.Data) -> None:
+  """Raises ValueError for what would only be noticed after the training."""
+  if config["metric"] not in config["measures"]:
+    raise ValueError(
+      f"metric={config['metric']} chooses by validation, so it must be one of "
+      f"measures={', '.join(config['measures'])}"
+    )
+  num_buckets = config["network"].get("num_buckets")
+  if num_buckets is not None and data.x.max() >= num_buckets:
+    raise ValueError(
+      f"network.num_buckets={num_buckets}: {config['data']['name']} has "
+      f"buckets up to {data.x.max()}; use {data.x.max() + 1} or more"
+    )
+
+
 def columns(measured: dict, i: int, names) -> dict:
-  """Plain numbers by seed of point i; a diagram is the sum over the seeds."""
+  """Plain numbers by seed of point i; a diagram is the sum over the seeds.
+
+  Raises:
+    ValueError: if a name is of nothing that is measured.
+  """
   found = {}
+  if unknown := [name for name in names if name not in measured]:
+    raise ValueError(
+      f"measures or diagrams have {', '.join(unknown)}; measured are "
+      f"{', '.join(measured)}"
+    )
   for name in names:
     of_point = np.float64(measured[name][i])
     if of_point.ndim > 1:
@@ -143,6 +167,7 @@ def run(config: dict, data: splits.Data, task, path: pathlib.Path) -> dict:
     The records of each method, all its points.
   """
   searched = checked_points(config, task.METHODS)
+  check(config, data)
   network = networks.make(config["network"], data.num_outputs)
   done = selection.read(path)
   seeds = task.prepare(data, config["seeds"], config["train"])

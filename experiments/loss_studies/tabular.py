@@ -14,6 +14,12 @@ from experiments.loss_studies import npz
 from experiments.loss_studies import splits
 
 BUILT_IN = ("iris", "wine", "breast_cancer", "digits")
+PARTS = ("x_num", "x_cat", "y")
+FORMS = (
+  ("x", "y"),
+  npz.SPLIT,
+  tuple(f"{name}_{part}" for part in ("train", "test") for name in PARTS),
+)
 
 
 def load(name: str, data_dir: str | None = None) -> splits.Data:
@@ -27,7 +33,7 @@ def load(name: str, data_dir: str | None = None) -> splits.Data:
 
     x, y = getattr(datasets, f"load_{name}")(return_X_y=True)
     return _data(x, y, num_test=None)
-  arrays = npz.load(name, data_dir, BUILT_IN)
+  arrays = npz.load(name, data_dir, BUILT_IN, forms=FORMS)
   if "y" in arrays:
     return _data(arrays["x"], arrays["y"], num_test=None)
   if "x_cat_train" in arrays:
