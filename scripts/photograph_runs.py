@@ -20,7 +20,12 @@ SAME_POINT = ("model.num_classes", "train.seed")
 CLOTHING, FLOWERS = "clothing", "flowers"
 
 # Studies of half the width that are compared by samples, and the images' sizes.
-SIZES_OF_SAMPLED = {"table3": (64,), "table4": (64,), "table5": (64,)}
+SIZES_OF_SAMPLED = {
+  "table2": (64,),
+  "table3": (64,),
+  "table4": (64,),
+  "table5": (64,),
+}
 
 # A first level of 32 channels at 256 pixels, as at other sizes; the config had
 # it once, and it is too narrow for patches of 48 numbers.
