@@ -4,9 +4,9 @@
 A mistake of the user's (ValueError, OSError, ImportError where it is looked
 for; any bad flag) is one message on stderr and exit code 2. A diverged run is
 one and exit code 1. A run that was preempted and saved ends with code 75; the
-same command goes on. So it may for one whose other processes did not come in
-time, with code 69. Ctrl-C ends a process alone at once, with code 130.
-Everything else is a bug: a traceback.
+same command goes on. One whose other processes did not come in time ends with
+code 69; the same command may go on. Ctrl-C ends a process alone at once, with
+code 130. Everything else is a bug: a traceback.
 """
 
 import contextlib

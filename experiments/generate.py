@@ -63,8 +63,12 @@ def override_from_flags(config):
       config.sample.guidance_interval = (low, high)
 
 
-def load():
+def load(*, samples: bool = True):
   """What --workdir and the other flags ask for.
+
+  Args:
+    samples: whether the caller does; else a sampler that does not fit the
+      network is no mistake.
 
   Returns:
     The run's config with the flags' settings, its programs, the averaged
@@ -77,6 +81,8 @@ def load():
   workdir = flags.FLAGS.workdir
   config = workdir_lib.load_config(workdir)
   override_from_flags(config)
+  if not samples:
+    config.sample.update(guidance_scale=1.0, gamma=0.0)
   mesh = sharding.make_mesh(
     data=-1, fsdp=flags.FLAGS.fsdp, devices=jax.local_devices()
   )

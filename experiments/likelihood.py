@@ -127,12 +127,14 @@ def make_bits_fn(config, mesh, protocol):
     build.make_schedule(config), protocol["logsnr_end"]
   )
   # bfloat16 has steps of 1/256 between a half and one, three times the noise at
-  # the data end of 256 greys: no network would see it.
+  # the data end of 256 greys: no network would see it. Nor would it through
+  # products of rounded factors, which accelerators make of float32.
   network = build.make_network({**config.model, "dtype": "float32"})
 
   def bits_fn(params, keys, x, labels):
     def predict_fn(z, logsnr, labels):
-      return network.apply({"params": params}, z, logsnr, labels)
+      with jax.default_matmul_precision("highest"):
+        return network.apply({"params": params}, z, logsnr, labels)
 
     options = dict(
       predict_fn=predict_fn,
@@ -209,7 +211,7 @@ def summary(bits):
 def main(_):
   with cli.user_errors():
     check_flags()
-    config, programs, params, step = generate.load()
+    config, programs, params, step = generate.load(samples=False)
     protocol = protocol_from_flags(config, build.make_schedule(config))
     split = _SPLIT.value or config.data.eval_split
     source = data.make_source(

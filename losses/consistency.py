@@ -144,7 +144,9 @@ def multilabel_symmetric_kl(
   """
   s, t, exists = _both(logits1, logits2, where)
   scale = checks.parameter("scale", scale, 0, jnp.inf, like=s)
-  difference = scale * (s - t)  # Before a large mask becomes infinite.
+  # In an order in which neither a large mask nor a large gap becomes infinite.
+  first, last = jnp.minimum(scale, 1), jnp.maximum(scale, 1)
+  difference = last * (first * s - first * t)
   s, t = scale * s, scale * t
   # The probability that of two draws, one from each, just one is yes. Times
   # tanh((s - t) / 2) it is sigmoid(s) - sigmoid(t).

@@ -118,11 +118,11 @@ def min_norm_weights(
   square = jnp.diagonal(gram)
   least = jnp.min(jnp.where(square > 0, square, jnp.inf))
   least = jnp.where(jnp.isfinite(least), least, 1)
-  # By a power of two: the reciprocal of a large number would be 0. If that made
-  # the largest one infinite, the smallest stays below 1.
+  # By a power of two: the reciprocal of a large number would be 0. Where that
+  # made sums of the largest ones infinite, the smallest stays below 1.
   _, exponent = jnp.frexp(least)
   _, exponent_of_largest = jnp.frexp(jnp.max(square))
-  exponent = jnp.maximum(exponent, exponent_of_largest - 100)
+  exponent = jnp.maximum(exponent, exponent_of_largest - 120)
   gram = jnp.ldexp(gram, -exponent)
   x = quadratic.nonnegative_argmin(gram + 1, jnp.ones_like(square))
   return _if_finite(gram, x / jnp.sum(x) * inverse)

@@ -115,7 +115,10 @@ def _not_restored(manager, step, error):
       ", by mesh.fsdp of a training's config or --fsdp of other programs"
     )
   elif isinstance(error, PermissionError) or "PERMISSION_DENIED" in text:
-    problem, remedy = "may not be read", "ask its owner for the right to"
+    problem, remedy = (
+      "may not be read",
+      "ask its owner for the right to read it",
+    )
   elif others:
     problem = "can't be read"
     remedy = f"move that folder away and rerun to go on from step {others[-1]}"

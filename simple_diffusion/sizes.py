@@ -8,18 +8,22 @@ machine has for it. FLOPs are twice the multiply-adds.
 """
 
 import collections
+import dataclasses
 import math
 
 import jax
 from jax.extend import core
 import jax.numpy as jnp
 
-# Of no hardware, for which `attention.choose` takes no kernel.
+# Of no hardware, for which `attention.choose` takes no kernel. JAX 0.10.0 knows
+# no platform of a device.
+_OF_DEVICE = {"device_kind": "none", "num_cores": None, "platform": "none"}
+_KNOWN = {f.name for f in dataclasses.fields(jax.sharding.AbstractDevice)}
 NOWHERE = jax.sharding.AbstractMesh(
   (),
   (),
   abstract_device=jax.sharding.AbstractDevice(
-    device_kind="none", num_cores=None, platform="none"
+    **{name: value for name, value in _OF_DEVICE.items() if name in _KNOWN}
   ),
 )
 

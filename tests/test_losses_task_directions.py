@@ -217,6 +217,12 @@ def test_min_norm_of_a_saturated_task(norms):
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("small", [1.0, 1e-3])
+def test_min_norm_of_two_small_tasks_beside_a_huge_one(small):
+  found = losses.min_norm_weights(jnp.diag(jnp.float32([1e38, small, small])))
+  np.testing.assert_allclose(found, [0, 0.5, 0.5], atol=1e-6)
+
+
 def test_many_unknowns_meet_the_conditions_of_optimality():
   rng = np.random.default_rng(5)
   a = rng.standard_normal((24, 30))

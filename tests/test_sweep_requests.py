@@ -58,7 +58,7 @@ def test_request_and_gcloud_line_say_the_same():
   assert script == (ROOT / "scripts/sweep/startup.sh").read_text()
   separator, pairs = flags.pop("--metadata")[1:].split("^", 1)
   assert dict(p.split("=", 1) for p in pairs.split(separator)) == metadata
-  of_root = names.digest("gs://buck/sweeps/digits")
+  of_sweep = names.digest(("gs://buck/sweeps/digits", "configs/digits.py"))
   assert flags == {
     "--node-id": made.queued_resource.tpu.node_spec[0].node_id,
     "--project": "p",
@@ -72,13 +72,13 @@ def test_request_and_gcloud_line_say_the_same():
     "--service-account": node.service_account.email,
     "--internal-ips": "",
     "--scopes": node.service_account.scope[0],
-    "--labels": f"sweep=digits,sweep-root={of_root},team=a",
+    "--labels": f"sweep=digits,sweep-of={of_sweep},team=a",
     "--metadata-from-file": "startup-script=scripts/sweep/startup.sh",
   }
   assert not node.network_config.enable_external_ips
   assert dict(node.labels) == {
     "sweep": "digits",
-    "sweep-root": of_root,
+    "sweep-of": of_sweep,
     "team": "a",
   }
   command = shlex.split(metadata["sweep-command"])
@@ -259,11 +259,11 @@ def test_code_that_others_cannot_fetch(tmp_path):
   (here / "configs").mkdir()
   (here / "configs" / "file").write_text("1")
   with pytest.raises(ValueError, match="configs/.*--commit"):
-    revision.pushed_commit(here)
+    revision.pushed_commit("configs/file", here)
   git("add", "configs/file")
   git("commit", "-q", "-m", "one")
   with pytest.raises(ValueError, match="is not pushed.*--commit"):
-    revision.pushed_commit(here)
+    revision.pushed_commit("configs/file", here)
   subprocess.run(["git", "init", "-q", "--bare", str(there)], check=True)
   git("remote", "add", "origin", str(there))
   git("push", "-q", "origin", "main")
@@ -271,7 +271,13 @@ def test_code_that_others_cannot_fetch(tmp_path):
   (here / "plan.json").write_text("{}")
   (here / "experiments" / "results").mkdir(parents=True)
   (here / "experiments" / "results" / "digits.jsonl").write_text("{}")
-  commit = revision.pushed_commit(here)
+  commit = revision.pushed_commit("configs/file", here)
+  (here / "mine").mkdir()
+  (here / "mine" / "file").write_text("a config elsewhere")
+  with pytest.raises(ValueError, match="mine/.*--commit"):
+    revision.pushed_commit("mine/file", here)
+  with pytest.raises(ValueError, match="path in the repository"):
+    revision.pushed_commit(str(here / "configs" / "file"), here)
   assert re.fullmatch("[0-9a-f]{40}", commit)
   assert revision.named_commit("main", here) == commit
   with pytest.raises(ValueError, match="rev-parse"):

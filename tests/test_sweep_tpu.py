@@ -78,6 +78,8 @@ def test_points_that_were_taken_out_are_still_seen(server, cloud):
     table,
     re.M,
   )
+  # Another study of the same root is none of it.
+  assert not tpu_server.pool_of(server, "c", config="configs/x.py:2").strays()
   pool.delete_named(stray.name)
   assert not pool.strays() and set(pool.existing()) == {"b"}
 

@@ -212,6 +212,7 @@ def order_of(topology="v5e:4x4", **fields):
   base = dict(
     sweep="digits",
     root="gs://buck/sweeps/digits",
+    config="configs/digits.py",
     project="p",
     zone="z",
     repository="https://host/code",

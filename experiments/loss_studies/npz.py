@@ -37,8 +37,8 @@ def load(
     # NumPy would leave a file open that it cannot read.
     with open(path, "rb") as file, np.load(file) as found:
       arrays = dict(found)
-  # Of a cut file, one that is no archive, and one with Python objects.
-  except (zipfile.BadZipFile, EOFError, ValueError) as error:
+  # Of a cut file, one that is no archive, one with Python objects, and an .npy.
+  except (zipfile.BadZipFile, EOFError, TypeError, ValueError) as error:
     raise ValueError(
       f"{path} is not a whole .npz of numbers ({error}); make it again"
     ) from error

@@ -37,6 +37,7 @@ class Order:
   Attributes:
     sweep: name of the sweep; its resources' names begin with it.
     root: gs://bucket/folder of the points' folders.
+    config: file and argument that the points are of.
     topology: such as v5e:4x4.
     commit: 40 hex digits that workers check out from `repository`.
     install: what pip installs in the checkout, such as ".[tpu]".
@@ -47,6 +48,7 @@ class Order:
 
   sweep: str
   root: str
+  config: str
   topology: chips.Topology
   project: str
   zone: str
@@ -231,7 +233,8 @@ def accelerator_type(order: Order) -> str:
 
 def own_labels(order: Order) -> dict[str, str]:
   """By which all nodes of a sweep are found, whatever points it has now."""
-  return {"sweep": order.sweep, "sweep-root": names.digest(order.root)}
+  of = names.digest((order.root, order.config))
+  return {"sweep": order.sweep, "sweep-of": of}
 
 
 def gcloud_line(order: Order, point: points_lib.Point) -> str:

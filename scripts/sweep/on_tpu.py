@@ -119,6 +119,7 @@ def _order(points, root: str, *, with_code: bool) -> cloud_tpu.Order:
   return cloud_tpu.Order(
     sweep=rented.name(root),
     root=root,
+    config=rented.config(),
     topology=chips.parse_topology(FLAGS.topology),
     project=FLAGS.project,
     zone=FLAGS.zone,

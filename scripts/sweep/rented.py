@@ -93,9 +93,13 @@ def name(root: str) -> str:
   return _NAME.value or root.rpartition("/")[2]
 
 
+def config() -> str:
+  """What --config says: a file and its argument."""
+  return config_flags.get_config_filename(flags.FLAGS["config"])
+
+
 def _config_file() -> str:
-  file = config_flags.get_config_filename(flags.FLAGS["config"])
-  return file.partition(":")[0]
+  return config().partition(":")[0]
 
 
 def repository() -> str:
@@ -109,6 +113,6 @@ def commit() -> str:
   if _COMMIT.value:
     commit = revision.named_commit(_COMMIT.value)
   else:
-    commit = revision.pushed_commit()
+    commit = revision.pushed_commit(_config_file())
   revision.check_file(_config_file(), commit)
   return commit

@@ -6,7 +6,10 @@ import re
 import subprocess
 
 # What a training is made of: other files may differ, such as results or plans.
-CODE = ("configs", "experiments", "losses", "simple_diffusion", "setup.cfg")
+CODE = (
+  *("configs", "experiments", "losses", "simple_diffusion"),
+  *("pyproject.toml", "setup.cfg"),
+)
 RESULTS = "experiments/results"
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -29,13 +32,18 @@ def _git(root, *args) -> str:
   return done.stdout.strip()
 
 
-def pushed_commit(root: pathlib.Path = ROOT) -> str:
+def pushed_commit(config: str, root: pathlib.Path = ROOT) -> str:
   """HEAD, if that is the code here and others can fetch it.
+
+  Args:
+    config: path of the config's file, which need not be in configs/.
+    root: of the repository.
 
   Raises:
     ValueError: if code is changed or the commit is not pushed.
   """
-  paths = (*CODE, f":(exclude){RESULTS}")
+  _check_inside(config)
+  paths = (*CODE, config, f":(exclude){RESULTS}")
   if changed := _git(root, "status", "--porcelain", "--", *paths):
     first = changed.splitlines()[0].strip()
     raise ValueError(
@@ -64,11 +72,7 @@ def named_commit(name: str, root: pathlib.Path = ROOT) -> str:
 
 def check_file(path: str, commit: str, root: pathlib.Path = ROOT) -> None:
   """Raises ValueError if a config is not one of the commit's files."""
-  if pathlib.Path(path).is_absolute() or ".." in pathlib.Path(path).parts:
-    raise ValueError(
-      f"--config={path} must be a path in the repository, such as "
-      "configs/digits.py: rented machines have nothing else"
-    )
+  _check_inside(path)
   try:
     _git(root, "rev-parse", "--verify", f"{commit}^{{commit}}")
   except ValueError:
@@ -79,6 +83,14 @@ def check_file(path: str, commit: str, root: pathlib.Path = ROOT) -> None:
     raise ValueError(
       f"--config={path} is not in commit {commit[:12]}; commit and push it"
     ) from error
+
+
+def _check_inside(path: str) -> None:
+  if pathlib.Path(path).is_absolute() or ".." in pathlib.Path(path).parts:
+    raise ValueError(
+      f"--config={path} must be a path in the repository, such as "
+      "configs/digits.py: rented machines have nothing else"
+    )
 
 
 def repository(root: pathlib.Path = ROOT) -> str:
