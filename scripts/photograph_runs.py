@@ -25,6 +25,7 @@ SIZES_OF_SAMPLED = {
   "table3": (64,),
   "table4": (64,),
   "table5": (64,),
+  "table6": (128,),
 }
 
 # A first level of 32 channels at 256 pixels, as at other sizes; the config had

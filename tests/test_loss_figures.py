@@ -30,6 +30,7 @@ NOT_OF_LOSSES = {
   "clothing",
   "clothing_schedules",
   "clothing_patchings",
+  "clothing_multiscale",
   "photograph_schedules",
   "small_schedules",
 }

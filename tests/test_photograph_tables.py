@@ -452,10 +452,10 @@ def test_what_was_run(results):
     row.split(" | ")[0]: row.strip(" |").split(" | ")[1:]
     for row in table.splitlines()[2:]
   }
-  assert cells["| table2"] == ["-", "2 of 4, 1 to 2 seeds", *"-----"]
-  assert cells["| table4"] == [*"-------"]
+  assert cells["| table2"] == ["-", "2 of 4, 1 to 2 seeds", *"------"]
+  assert cells["| table4"] == [*"--------"]
   # What was sampled is not of the loss alone.
-  assert cells["| weighting"] == [*"---", "2 of 3, 1 seed", *"---"]
+  assert cells["| weighting"] == [*"---", "2 of 3, 1 seed", *"----"]
   assert text.endswith("On flowers: no study yet.")
   results([loss_of(n, s, "flowers") for n in (128.0, 64.0) for s in (0, 1)])
   table, _, text = photograph_status.photographs_status().partition("\n\n")
@@ -634,6 +634,18 @@ def test_features_and_loss_disagree_of_patchings():
     assert max(photograph_tables.kernel_ratios(runs, none)) < 1
     loss = photograph_loss_ratios.against(runs, none)
     assert all(min(loss[bin_]) > 1 for bin_ in ((0, 3), (3, 6), (6, 9)))
+
+
+def test_the_multiscale_loss_costs_details_at_128():
+  """What docs/ablations.md says of table 6, of the committed results."""
+  of = photograph_runs.by_name(
+    "128,table6,sampled", photograph_runs.with_samples()
+  )
+  without, with_ = of["the config"], of["multiscale_base 32"]
+  loss = photograph_loss_ratios.against(with_, without)
+  assert all(min(loss[n, n + 3]) > 1.4 for n in (-3, 0, 3))
+  mean, error = photograph_runs.mean_and_error(loss[-6, -3])
+  assert abs(mean - 1) < 2 * error + 0.01
 
 
 def test_patchings_are_compared_with_none(results):

@@ -2,7 +2,7 @@
 """Samples of networks trained on photographs, a row for each way of sampling.
 
 Cut out of grids that experiments.train and experiments.evaluate drew, which lie
-in experiments/results/samples, some of them as their upper row alone. All rows
+in experiments/results/samples, some of them as their upper rows alone. All rows
 of a network begin with the same classes and the same noise.
 """
 
@@ -50,6 +50,11 @@ PATCHINGS = (
   ("clothing_patchings/none", "none", 64, 2),
   ("clothing_patchings/dwt_1", "5/3 wavelet", 64, 2),
   ("clothing_patchings/conv_2", "convolution", 64, 2),
+)
+
+MULTISCALE = (
+  ("clothing_multiscale/without", "without", 128, 1),
+  ("clothing_multiscale/with", "multiscale loss", 128, 1),
 )
 
 
