@@ -2,20 +2,18 @@
 """Tables of docs/likelihood.md, from experiments/results/likelihood.jsonl."""
 
 import json
-import pathlib
 
 from flax import traverse_util
 
 from experiments import workdir
+from scripts import photograph_runs
 from scripts import results
 
 
 def _data_set(record) -> str:
   """Its name; of images in a folder the folder's."""
-  data = record["config"]["data"]
-  if data["name"] != "folder":
-    return data["name"]
-  return pathlib.PurePath(data["data_dir"]).name
+  name = record["config"]["data"]["name"]
+  return photograph_runs.folder(record) if name == "folder" else name
 
 
 def _settings(record) -> dict:

@@ -96,8 +96,12 @@ def bench_step() -> str:
   for r in results.lines("bench_step"):
     e = r["environment"]
     key = (
-      *(r["config"], _changes(e["command"]), r["parameters"], r["batch_size"]),
-      *(tuple(e["devices"]), e["xla_flags"]),
+      r["config"],
+      _changes(e["command"]),
+      r["parameters"],
+      r["batch_size"],
+      tuple(e["devices"]),
+      e["xla_flags"],
     )
     newest_of.pop(key, None)  # Back at the end: in order of the last run.
     newest_of[key] = r

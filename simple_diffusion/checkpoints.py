@@ -109,21 +109,20 @@ def _not_restored(manager, step, error):
   """The error to raise; an older step is the remedy of damage alone."""
   text = str(error).strip() or type(error).__name__
   others = sorted(set(manager.all_steps()) - {step})
+  problem = "can't be read"
   if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
-    problem, remedy = "does not fit into memory", "split it over more devices"
-    remedy += (
-      ", by mesh.fsdp of a training's config or --fsdp of other programs"
+    problem = "does not fit into memory"
+    remedy = (
+      "split it over more devices, by mesh.fsdp of a training's config or "
+      "--fsdp of other programs"
     )
   elif isinstance(error, PermissionError) or "PERMISSION_DENIED" in text:
-    problem, remedy = (
-      "may not be read",
-      "ask its owner for the right to read it",
-    )
+    problem = "may not be read"
+    remedy = "ask its owner for the right to read it"
   elif others:
-    problem = "can't be read"
     remedy = f"move that folder away and rerun to go on from step {others[-1]}"
   else:
-    problem, remedy = "can't be read", "there is no older one"
+    remedy = "there is no older one"
   return ValueError(
     f"checkpoint {manager.directory / str(step)} {problem} "
     f"({text.splitlines()[0][:200]}); {remedy}"

@@ -48,7 +48,9 @@ DRAW = {
   "clothing": functools.partial(samples.draw, samples.CLOTHING),
   "clothing_schedules": functools.partial(samples.draw, samples.SCHEDULES, 640),
   "clothing_patchings": functools.partial(samples.draw, samples.PATCHINGS),
-  "clothing_multiscale": functools.partial(samples.draw, samples.MULTISCALE),
+  "clothing_multiscale": functools.partial(
+    samples.draw, samples.MULTISCALE, 440
+  ),
   "photograph_schedules": photograph_schedules.draw,
   "small_schedules": small_schedules.draw,
   "exact_3_points": toy_exact.draw_3_points,

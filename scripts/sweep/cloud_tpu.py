@@ -183,7 +183,7 @@ def request(
     service_account=tpu.ServiceAccount(
       email=order.service_account, scope=[SCOPE]
     ),
-    labels=own_labels(order) | dict(order.labels),
+    labels=_labels(order),
     metadata=metadata(order, point) | {"startup-script": STARTUP.read_text()},
   )
   if len(order.topology.shape) == 2:
@@ -237,6 +237,10 @@ def own_labels(order: Order) -> dict[str, str]:
   return {"sweep": order.sweep, "sweep-of": of}
 
 
+def _labels(order: Order) -> dict[str, str]:
+  return own_labels(order) | dict(order.labels)
+
+
 def gcloud_line(order: Order, point: points_lib.Point) -> str:
   """The command that asks for the same."""
   is_flat = len(order.topology.shape) == 2
@@ -261,8 +265,7 @@ def gcloud_line(order: Order, point: points_lib.Point) -> str:
   if order.internal_ips:
     line += ["--internal-ips"]
   line += [f"--scopes={SCOPE}"]
-  of_node = own_labels(order) | dict(order.labels)
-  labels = ",".join(f"{key}={value}" for key, value in of_node.items())
+  labels = ",".join(f"{key}={value}" for key, value in _labels(order).items())
   line += [f"--labels={labels}"]
   # Values have commas: gcloud takes another separator between carets.
   pairs = [f"{key}={value}" for key, value in metadata(order, point).items()]

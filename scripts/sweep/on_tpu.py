@@ -67,24 +67,22 @@ def _act(action, order, points) -> int:
 
 def _delete(pool) -> None:
   existing = pool.existing()
+  found = [
+    (p.name, f"{pool.order.resource_id(p)}, ", existing[p.name])
+    for p in pool.points
+    if p.name in existing
+  ]
+  for resource in pool.strays():
+    id_ = resource.name.rpartition("/")[2]
+    found.append((f"{id_}, {watch_lib.STRAY}", "", resource))
   is_meant = FLAGS.yes and not FLAGS.dry_run
-  for point in [p for p in pool.points if p.name in existing]:
-    if is_meant:
-      pool.delete(point)
-      print(f"{point.name}: deleted; its folder stays")
-    else:
-      state = existing[point.name].state.state.name.lower()
-      print(f"{point.name}: {pool.order.resource_id(point)}, {state}")
-  strays = pool.strays()
-  for resource in strays:
-    stray = resource.name.rpartition("/")[2]
+  for what, which, resource in found:
     if is_meant:
       pool.delete_named(resource.name)
-      print(f"{stray}, {watch_lib.STRAY}: deleted; its folder stays")
+      print(f"{what}: deleted; its folder stays")
     else:
-      state = resource.state.state.name.lower()
-      print(f"{stray}, {watch_lib.STRAY}: {state}")
-  if (existing or strays) and not is_meant:
+      print(f"{what}: {which}{resource.state.state.name.lower()}")
+  if found and not is_meant:
     how = "without --dry_run and with --yes" if FLAGS.dry_run else "with --yes"
     print(f"nothing was deleted; the same command {how} deletes these")
 
