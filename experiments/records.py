@@ -8,6 +8,8 @@ import pathlib
 
 import tensorboardX
 
+from experiments import workdir as workdir_lib
+
 
 def append_result(path: pathlib.Path, record: dict) -> None:
   """Appends one line of JSON to a file of results; makes its folder."""
@@ -29,9 +31,7 @@ def _truncate(path: pathlib.Path, last_step: int) -> None:
       continue
     if record["step"] <= last_step:
       kept.append(line + "\n")
-  temporary = path.with_name(path.name + ".tmp")
-  temporary.write_text("".join(kept))
-  os.replace(temporary, path)
+  workdir_lib.write_whole(path, "".join(kept))
 
 
 @contextlib.contextmanager

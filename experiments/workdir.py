@@ -52,11 +52,16 @@ def differences(old: dict, new: dict, *, there: str, here: str) -> list[str]:
   ]
 
 
-def write_json(path: pathlib.Path, content) -> None:
+def write_whole(path: pathlib.Path, text: str) -> None:
   """Writes a file whole or not at all."""
   temporary = path.with_name(path.name + ".tmp")
-  temporary.write_text(json.dumps(content, indent=2) + "\n")
+  temporary.write_text(text)
   os.replace(temporary, path)
+
+
+def write_json(path: pathlib.Path, content) -> None:
+  """Writes a file whole or not at all."""
+  write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
 def check(workdir: str, config: ml_collections.ConfigDict) -> pathlib.Path:

@@ -9,8 +9,9 @@ Nobody looks at the test examples before.
 import contextlib
 import json
 import math
-import os
 import pathlib
+
+from experiments import workdir
 
 
 def key(record: dict) -> str:
@@ -30,9 +31,7 @@ def read(path: pathlib.Path) -> dict[str, dict]:
     with contextlib.suppress(json.JSONDecodeError):
       json.loads(last)
       whole = f"{text}\n"  # An editor left out the last newline alone.
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(whole)
-    os.replace(temporary, path)
+    workdir.write_whole(path, whole)
   return {key(r): r for r in map(json.loads, whole.splitlines())}
 
 
