@@ -49,7 +49,7 @@ DRAW = {
   "clothing_schedules": functools.partial(samples.draw, samples.SCHEDULES, 640),
   "clothing_patchings": functools.partial(samples.draw, samples.PATCHINGS),
   "clothing_multiscale": functools.partial(
-    samples.draw, samples.MULTISCALE, 440
+    samples.draw, samples.MULTISCALE, 640
   ),
   "photograph_schedules": photograph_schedules.draw,
   "small_schedules": small_schedules.draw,
