@@ -14,7 +14,9 @@ from scripts.figures import __main__ as figures
 from scripts.figures import canvas as canvas_lib
 from scripts.figures import levels as levels_lib
 from scripts.figures import noisy_photograph
+from scripts.figures import numbers
 from scripts.figures import photographs
+from scripts.figures import plots
 from scripts.figures import wavelet
 from simple_diffusion import build
 from simple_diffusion import sizes
@@ -68,6 +70,40 @@ def test_what_counts_as_a_difference(tmp_path, options, how):
     committed, picture(tmp_path / "new.png", **options)
   )
   assert found == how if how is None else how in found
+
+
+def curve(values, *, word="loss"):
+  figure = canvas_lib.blank(200)
+  axes = plots.panel(figure, (0.2, 0.2, 0.7, 0.6), y=word)
+  middles, errors = [-7.5, -4.5, -1.5], [0.01, 0.0, 0.01]
+  axes.errorbar(middles, values, yerr=errors, label="shifted")
+  axes.set_ylim(0, 2)
+  return figure
+
+
+@pytest.mark.parametrize(
+  "changed, how",
+  [
+    (curve([0.9301, 0.8, 0.5]), None),  # a machine's rounding
+    (curve([0.94, 0.8, 0.5]), "has a point at 0.93, drawn again at 0.94"),
+    (curve([0.93, np.nan, 0.5]), "drawn again at nan"),
+    (curve([0.93, 0.8, 0.5], word="cost"), "words ['loss'], drawn again"),
+    (canvas_lib.blank(200), "where drawn again has none"),
+  ],
+)
+def test_a_point_that_moves_is_a_difference(changed, how):
+  """By less than the pixels tell, such as the gain that a text speaks of."""
+  committed = numbers.of(curve([0.93, 0.8, 0.5]))
+  found = numbers.difference(committed, numbers.of(changed))
+  assert found == how if how is None else how in found
+
+
+def test_numbers_are_in_the_file(tmp_path):
+  paths = [tmp_path / "old.png", tmp_path / "new.png"]
+  for path, gain in zip(paths, (0.93, 0.932), strict=True):
+    canvas_lib.save(curve([gain, 0.8, 0.5]), path)
+  found = figures.difference(*paths)
+  assert found == "has a point at 0.93, drawn again at 0.932"
 
 
 def test_check_names_the_figures(tmp_path, monkeypatch):

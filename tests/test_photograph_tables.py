@@ -495,30 +495,43 @@ def test_samplers_of_the_u_net(results):
 
 
 def test_schedules_are_compared_with_one_network(results):
-  def runs_of(size, reference, **model):
+  def run_of(arg, reference, **model):
     overrides = {
       "schedule.ref_at_noise": reference,
       "schedule.ref_at_data": reference,
     }
-    r = record(f"{size},table2", overrides, kernel=1.0, data="clothing")
+    kernel = 1.5 if reference == 32.0 else 2.0
+    r = record(arg, overrides, kernel=kernel, data="clothing")
     r["config"]["model"] |= model
+    r["held_out_loss"] = [{"logsnr": [-3, 0], "v_mse": kernel}]
     return r
 
   narrow = photograph_runs.NARROW
   mine = [
-    runs_of(64, 64.0),
-    runs_of(64, 32.0),
-    runs_of(128, 32.0),  # alone
-    runs_of(256, 256.0, **narrow),
-    runs_of(256, 32.0, **narrow),
-    runs_of(256, 32.0),  # alone, with the config's network
+    run_of("64,table2", 64.0),
+    run_of("64,table2", 32.0),
+    run_of("128,table2", 32.0),  # alone
+    run_of("256,table2", 256.0, **narrow),
+    run_of("256,table2", 32.0, **narrow),
+    run_of("256,table2", 32.0),  # alone, with the config's network
+    run_of("128,table2,sampled", 128.0),
+    run_of("128,table2,sampled", 32.0),
   ]
   results(mine)
-  found = photograph_schedules.panels(photograph_runs.with_samples())
-  assert found == {
-    "64": {"cosine": [mine[0]], "shifted to 32": [mine[1]]},
-    "256, narrow": {"cosine": [mine[3]], "shifted to 32": [mine[4]]},
+  full, half = photograph_schedules.by_width(
+    photograph_runs.with_samples()
+  ).values()
+  assert full == {
+    64: {"cosine": [mine[0]], "shifted to 32": [mine[1]]},
+    256: {"cosine": [mine[3]], "shifted to 32": [mine[4]]},
   }
+  assert half == {128: {"cosine": [mine[6]], "shifted to 32": [mine[7]]}}
+  distances, *losses = photograph_schedules.draw().axes
+  assert [len(axes.containers) for axes in (distances, *losses)] == [3, 2, 1]
+  for container in distances.containers:
+    assert container.lines[0].get_ydata() == [0.75]
+  points = losses[1].containers[0].lines[0].get_xydata()
+  np.testing.assert_allclose(points, [(-1.5, 0.75)])
 
 
 def test_no_schedules(results):

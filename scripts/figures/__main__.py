@@ -28,6 +28,7 @@ from scripts.figures import loss_studies
 from scripts.figures import measured
 from scripts.figures import networks
 from scripts.figures import noisy_photograph
+from scripts.figures import numbers
 from scripts.figures import photograph_schedules
 from scripts.figures import samples
 from scripts.figures import small_schedules
@@ -83,13 +84,14 @@ _CHECK = flags.DEFINE_bool("check", False, "Compare, and change nothing.")
 
 
 def _read(path):
-  """int16 [H, W, 3], and what drew it."""
+  """int16 [H, W, 3], what drew it, and its numbers."""
   with PIL.Image.open(path) as image:
-    return np.asarray(image.convert("RGB"), np.int16), image.info["Software"]
+    pixels = np.asarray(image.convert("RGB"), np.int16)
+    return pixels, image.info["Software"], image.info.get("Numbers", "")
 
 
 def difference(committed: pathlib.Path, drawn: pathlib.Path) -> str | None:
-  """What is visibly different between two pictures, or None.
+  """What is different between two pictures, or None.
 
   There is neither where nothing is measured yet.
   """
@@ -97,7 +99,8 @@ def difference(committed: pathlib.Path, drawn: pathlib.Path) -> str | None:
     return "is of results that are not there" if committed.exists() else None
   if not committed.exists():
     return "is not there"
-  (old, old_software), (new, new_software) = _read(committed), _read(drawn)
+  old, old_software, old_numbers = _read(committed)
+  new, new_software, new_numbers = _read(drawn)
   if old_software != new_software:
     return (
       f"was drawn by {old_software}, and here is {new_software}, which draws "
@@ -108,7 +111,7 @@ def difference(committed: pathlib.Path, drawn: pathlib.Path) -> str | None:
   share = np.mean(np.abs(old - new).max(axis=-1) > VISIBLE)
   if share > SAME:
     return f"differs in {share:.2%} of its pixels"
-  return None
+  return numbers.difference(old_numbers, new_numbers)
 
 
 def draw(folder: pathlib.Path, names) -> list[str]:

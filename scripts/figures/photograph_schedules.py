@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Table 2 on photographs: what a shift gains at each size, and where."""
+"""Table 2 on photographs: a shift to 32 against no shift, seed by seed."""
 
 from configs import photographs
+from scripts import photograph_loss_ratios
 from scripts import photograph_runs
+from scripts import photograph_tables
 from scripts.figures import canvas as canvas_lib
 from scripts.figures import measured
 from scripts.figures import plots
@@ -12,50 +14,48 @@ COMMAND = (
   "--config.data.data_dir=data/clothing --root=runs/table2_128"
 )
 
-# By the name that table 2 has: colour, mark.
-SCHEDULES = {
-  "cosine": (canvas_lib.VERMILION, "o"),
-  "shifted to 32": (canvas_lib.BLUE, "s"),
+# By the images' size: colour, mark.
+SIZES = {
+  64: (canvas_lib.VERMILION, "o"),
+  128: (canvas_lib.BLUE, "s"),
+  256: (canvas_lib.GREEN, "^"),
 }
 
+# By the width of the network, with its mark: the form of the study.
+WIDTHS = {"full width ●": "", "half width ○": ",sampled"}
 
-def runs(size: int, found: list[dict], **changes) -> dict:
-  """Each schedule's runs on photographs of clothes, if there are of all.
 
-  Args:
-    size: of the images.
-    found: records.
-    **changes: of the model, in which the runs differ from the config.
+def schedules(size: int, form: str, found: list[dict]) -> dict:
+  """{"cosine": runs, "shifted to 32": runs} on clothes, if there are of both.
+
+  At 256 in full width of the narrow network, as long as the config's has none.
   """
-  by_name = photograph_runs.by_name(f"{size},table2", found, **changes)
-  if not by_name.keys() >= SCHEDULES.keys():
-    return {}
-  return {name: by_name[name] for name in SCHEDULES}
+  names = ("cosine", "shifted to 32")
+  arg = f"{size},table2{form}"
+  tried = [{}, photograph_runs.NARROW] if (size, form) == (256, "") else [{}]
+  for changes in tried:
+    by_name = photograph_runs.by_name(arg, found, **changes)
+    if by_name.keys() >= set(names):
+      return {name: by_name[name] for name in names}
+  return {}
 
 
-def panels(found: list[dict]) -> dict:
-  """Titles, with the runs of each schedule."""
-  by_title = {}
-  for size in photographs.PATCHING:
-    by_title[f"{size}"] = runs(size, found)
-  if not by_title["256"]:
-    narrow = runs(256, found, **photograph_runs.NARROW)
-    by_title["256, narrow"] = narrow
-  return {title: of for title, of in by_title.items() if of}
+def by_width(found: list[dict]) -> dict:
+  """{width: {size: `schedules`}} of the sizes that have both."""
+  of_all = {
+    width: {size: schedules(size, form, found) for size in photographs.PATCHING}
+    for width, form in WIDTHS.items()
+  }
+  return {
+    width: {size: runs for size, runs in of_sizes.items() if runs}
+    for width, of_sizes in of_all.items()
+  }
 
 
 def draw_seeds(axes, x, values, **style):
   """Mean and standard error of each point's seeds; of one seed no bar."""
   means, errors = zip(*map(photograph_runs.mean_and_error, values), strict=True)
   axes.errorbar(x, means, yerr=errors, **style)
-
-
-def draw_by_size(axes, by_size, **style):
-  """Kernel distance to held-out photographs over the images' size."""
-  distances = [
-    [r["samples"]["held_out"]["kernel"] for r in of_size] for of_size in by_size
-  ]
-  draw_seeds(axes, range(len(by_size)), distances, capsize=4, **style)
 
 
 def draw_by_logsnr(axes, bins, **style):
@@ -65,41 +65,57 @@ def draw_by_logsnr(axes, bins, **style):
 
 
 def draw():
-  found = panels(photograph_runs.with_samples())
-  if not found:
+  found = by_width(photograph_runs.with_samples())
+  if not any(found.values()):
     raise measured.NotYetRun(COMMAND)
   canvas = canvas_lib.blank(330)
-  by_size = plots.panel(
+  distances = plots.panel(
     canvas,
-    (0.075, 0.19, 0.25, 0.63),
-    title="distance to held-out",
+    (0.09, 0.19, 0.2, 0.63),
+    title="kernel distance",
     x="pixels",
-    y="kernel distance",
+    y="shift / no shift",
   )
-  by_size.set_xticks(range(len(found)), [t.split(",")[0] for t in found])
-  by_size.set_xlim(-0.3, len(found) - 0.7)
-  losses = {}
-  for i, title in enumerate(found):
-    losses[title] = axes = plots.panel(
+  distances.set_xticks(range(len(SIZES)), [str(size) for size in SIZES])
+  distances.set_xlim(-0.5, len(SIZES) - 0.5)
+  all_axes = [distances]
+  for i, (width, of_sizes) in enumerate(found.items()):
+    losses = plots.panel(
       canvas,
-      (0.4 + 0.202 * i, 0.19, 0.18, 0.63),
-      title=f"{title} pixels" if title.isdigit() else title,
+      (0.365 + 0.325 * i, 0.19, 0.3, 0.63),
+      title=f"loss, {width}",
       x="log-SNR",
-      y="" if i else "held-out v-MSE",
     )
-    axes.set_ylim(0, 1.1)
-    axes.set_xlim(-20, 16)
-    axes.set_xticks([-15, 0, 15])
+    losses.set_xticks(range(-12, 13, 6))
     if i:
-      axes.tick_params(labelleft=False)
-  for name, (colour, mark) in SCHEDULES.items():
-    of_sizes = [of_schedule[name] for of_schedule in found.values()]
-    style = dict(color=colour, marker=mark)
-    draw_by_size(by_size, of_sizes, label=name, **style)
-    for title, axes in losses.items():
-      bins = photograph_runs.v_mse_by_logsnr(found[title][name])
-      draw_by_logsnr(axes, bins, markersize=4, **style)
+      losses.sharey(all_axes[-1])
+      losses.tick_params(labelleft=False)
+    all_axes.append(losses)
+    for size, runs in of_sizes.items():
+      cosine, shifted = runs.values()
+      colour, mark = SIZES[size]
+      style = dict(
+        color=colour,
+        marker=mark,
+        capsize=4,
+        markerfacecolor="white" if i else colour,
+      )
+      draw_seeds(
+        distances,
+        [list(SIZES).index(size) + 0.24 * (i - 0.5)],
+        [photograph_tables.kernel_ratios(shifted, cosine)],
+        markersize=9,
+        **style,
+      )
+      draw_by_logsnr(
+        losses,
+        photograph_loss_ratios.against(shifted, cosine),
+        label=f"{size} pixels",
+        **style,
+      )
+  for axes in all_axes:
+    axes.axhline(1, color=canvas_lib.GREY, linewidth=1)
   plots.shared_legend(
-    canvas, loc="upper center", ncols=2, bbox_to_anchor=(0.5, 1.02)
+    canvas, loc="upper center", ncols=3, bbox_to_anchor=(0.5, 1.02)
   )
   return canvas

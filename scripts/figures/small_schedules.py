@@ -13,18 +13,12 @@ COMMAND = (
   " --config.data.data_dir=data/clothing --root=runs/table2_128_small"
 )
 
-# By the images' size: colour, mark.
-SIZES = {
-  64: (canvas_lib.VERMILION, "o"),
-  128: (canvas_lib.BLUE, "s"),
-  256: (canvas_lib.GREEN, "^"),
-}
-
 
 def draw():
   found = results.lines("photographs")
   by_size = {
-    size: photograph_loss_ratios.schedules(size, found) for size in SIZES
+    size: photograph_loss_ratios.schedules(size, found)
+    for size in photograph_schedules.SIZES
   }
   if not any(by_size.values()):
     raise measured.NotYetRun(COMMAND)
@@ -43,7 +37,7 @@ def draw():
       axes.tick_params(labelleft=False)
     axes.set_xticks(range(-12, 13, 6))
     axes.axhline(1, color=canvas_lib.GREY, linewidth=1)
-    for size, (colour, mark) in SIZES.items():
+    for size, (colour, mark) in photograph_schedules.SIZES.items():
       if bins := by_size[size].get(title):
         photograph_schedules.draw_by_logsnr(
           axes,
