@@ -251,7 +251,7 @@ def evaluate():
       results.parent.mkdir(parents=True, exist_ok=True)
   agree(config, step, network, splits, sources)
 
-  bins = held_out_loss.measure(
+  bins, held_out_hash = held_out_loss.measure(
     config, programs, params, sources["held_out"], seed=seed
   )
   for row in bins:
@@ -266,6 +266,7 @@ def evaluate():
     "ema_decay": config.train.ema_decay,
     "held_out_split": splits["held_out"],
     "num_held_out": len(sources["held_out"]),
+    "held_out_hash": held_out_hash,
     "seed": seed,
     "held_out_loss": bins,
   }

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from experiments import checks
+from experiments import image_hash
 from experiments import shares
 from simple_diffusion import build
 from simple_diffusion import data
@@ -57,20 +58,25 @@ def measure(config, programs, params, source, *, seed=0):
 
   Within a bin the log-SNRs are uniform. The noise depends on the seed, the bin
   and the batch size. Several processes share the batches out.
+
+  Returns:
+    A dictionary for each bin, and the hash of the images.
   """
   loss_fn = make_loss_fn(config, programs)
   by_example = sharding.by_example(programs.mesh)
-  batch_size = min(config.eval.batch_size, len(source))
-  stream = build.make_eval_stream(
-    config, source, checks.whole_rows(programs.mesh, batch_size)
+  batch_size = checks.whole_rows(
+    programs.mesh, min(config.eval.batch_size, len(source))
   )
+  stream = build.make_eval_stream(config, source, batch_size)
   numbers, own_stream = range(len(stream))[shares.mine()], stream[shares.mine()]
   edges = logsnr_bins(build.make_schedule(config))
   names = ("eps_mse", "v_mse")
   totals, counts = np.zeros((len(edges), len(names))), np.zeros(len(edges))
+  digests = [np.zeros((0, 8), np.uint32)]  # A process may have no batch.
   batches = data.iterate(own_stream, num_threads=config.data.num_threads)
   for i, batch in zip(numbers, batches, strict=True):
     mask = batch.pop("mask")
+    digests.append(image_hash.digests(batch["image"][mask]))
     rng = jax.random.fold_in(jax.random.key(seed), i)
     # jit splits no NumPy arrays where there are several processes.
     batch = sharding.to_devices(batch, by_example)
@@ -85,7 +91,10 @@ def measure(config, programs, params, source, *, seed=0):
       ]
       counts[index] += mask.sum()
   means = shares.total(totals) / shares.total(counts)[:, None]
-  return [
+  bins = [
     {"logsnr": list(edge), **dict(zip(names, row, strict=True))}
     for edge, row in zip(edges, means.tolist(), strict=True)
   ]
+  own = shares.indices(len(source), batch_size)
+  of_images = shares.gather(own, np.concatenate(digests))
+  return bins, image_hash.combined(of_images)

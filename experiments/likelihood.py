@@ -21,6 +21,7 @@ import tqdm
 from experiments import checks
 from experiments import cli
 from experiments import generate
+from experiments import image_hash
 from experiments import records
 from experiments import workdir as workdir_lib
 from simple_diffusion import build
@@ -170,7 +171,7 @@ def make_bits_fn(config, mesh, protocol):
 
 
 def measure(config, mesh, params, source, protocol):
-  """{name: [N] float64} of the first images of a source.
+  """{name: [N] float64} of the first images of a source, and their hash.
 
   Image i of a seed meets the same noise whatever the batch.
   """
@@ -178,9 +179,10 @@ def measure(config, mesh, params, source, protocol):
   batch_size = checks.whole_rows(mesh, min(config.eval.batch_size, count))
   stream = build.make_eval_stream(config, source, batch_size)
   bits_fn = make_bits_fn(config, mesh, protocol)
-  parts = []
+  parts, digests = [], []
   for start in tqdm.trange(0, count, batch_size, unit="batch"):
     batch = stream[start // batch_size]
+    digests.append(image_hash.digests(batch["image"]))
     labels = batch["label"]
     if not protocol["conditional"]:
       labels = np.full_like(labels, config.model.num_classes)
@@ -191,10 +193,11 @@ def measure(config, mesh, params, source, protocol):
       labels,
     )
     parts.append(jax.device_get(bits))
-  return {
+  bits = {
     name: np.concatenate([np.float64(part[name]) for part in parts])[:count]
     for name in parts[0]
   }
+  return bits, image_hash.combined(np.concatenate(digests)[:count])
 
 
 def summary(bits):
@@ -223,7 +226,8 @@ def main(_):
     # Now, so that a folder that can't be made is an error before the work.
     results.parent.mkdir(parents=True, exist_ok=True)
     print(f"protocol: {protocol}")
-    found = summary(measure(config, programs.mesh, params, source, protocol))
+    bits, images_hash = measure(config, programs.mesh, params, source, protocol)
+    found = summary(bits)
 
   for name, error in found["standard_errors"].items():
     print(f"{name}: {found[name]:.4f}, standard error {error}")
@@ -237,6 +241,7 @@ def main(_):
       "checkpoint_step": step,
       "ema_decay": config.train.ema_decay,
       "split": split,
+      "images_hash": images_hash,
       "protocol": protocol,
       **found,
       "environment": workdir_lib.environment(),

@@ -10,6 +10,7 @@ import numpy as np
 
 from configs import photographs
 from experiments import workdir
+from scripts import photograph_protocols
 from scripts import results
 from scripts.sweep import points as points_lib
 
@@ -31,38 +32,6 @@ SIZES_OF_SAMPLED = {
 # A first level of 32 channels at 256 pixels, as at other sizes; the config had
 # it once, and it is too narrow for patches of 48 numbers.
 NARROW = dict(channel_multiplier=[1, 2, 4, 8])
-
-
-def protocol(record: dict) -> tuple:
-  """What numbers must share to stand in one table; sizes share no reference."""
-  split, samples = record["held_out_split"], record.get("samples")
-  if samples is None:
-    return (split,)
-  return (
-    split,
-    samples["features"]["name"],
-    samples["features"]["weights_hash"],
-    samples["num_samples"],
-    samples["seed"],
-    samples.get("labels"),
-  )
-
-
-def parts(found: list[dict], key=protocol) -> list[list[dict]]:
-  """The records of each protocol, that of the newest record first."""
-  by_key = {}
-  for r in found:
-    # A protocol goes to the end with its newest record.
-    by_key[key(r)] = [*by_key.pop(key(r), []), r]
-  return list(reversed(by_key.values()))
-
-
-def most(found: list[dict], key=protocol) -> list[dict]:
-  """Those of the protocol that most of them have; of equals the newest one's.
-
-  So a single evaluation of fewer samples, or of another seed, changes nothing.
-  """
-  return max(parts(found, key), key=len, default=[])
 
 
 def with_samples() -> list[dict]:
@@ -181,7 +150,7 @@ def studies(args: dict[str, dict], found: list[dict]) -> list[tuple]:
   records = [r for runs in of_point.values() for r in runs]
   # By records, one point that many studies share would outvote a study.
   return max(
-    (compared(of_point, part) for part in parts(records)),
+    (compared(of_point, part) for part in photograph_protocols.parts(records)),
     key=len,
     default=[],
   )
@@ -208,8 +177,14 @@ def compared(of_point: dict, part: list[dict]) -> list[tuple]:
       by_data_and_seed([r for r in records if id(r) in part]).items()
     )
   ]
-  sets = [point[:2] for point in points]
-  return [point for point in points if sets.count(point[:2]) > 1]
+  of_sets = {}
+  for arg, data, _, runs in points:
+    of_sets.setdefault((arg, data), []).append(runs)
+  for (arg, data), of_points in of_sets.items():
+    photograph_protocols.require_same_images(
+      sum(of_points, []), f"{arg} on {data}"
+    )
+  return [point for point in points if len(of_sets[point[:2]]) > 1]
 
 
 def paired(runs: list[dict], base_runs: list[dict]) -> tuple[list, list]:

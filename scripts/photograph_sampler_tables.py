@@ -10,6 +10,7 @@ import math
 from configs import photographs
 from experiments import workdir
 from scripts import photograph_loss_tables
+from scripts import photograph_protocols
 from scripts import photograph_runs
 from scripts import photograph_tables
 from scripts import protocols
@@ -57,11 +58,13 @@ def records(network: str) -> list[dict]:
   Of the photographs, seed and features that most have, and of a training by the
   protocol that most of its records have.
   """
-  found = photograph_runs.most(
+  found = photograph_protocols.most(
     [r for r in results.lines("photographs") if is_of(r, network)], key=shared
   )
-  of_trainings = photograph_runs.parts(found, key=training)
-  kept = {id(r) for part in of_trainings for r in photograph_runs.most(part)}
+  of_trainings = photograph_protocols.parts(found, key=training)
+  kept = {
+    id(r) for part in of_trainings for r in photograph_protocols.most(part)
+  }
   newest = {}
   for r in found:
     if id(r) in kept:
@@ -81,6 +84,11 @@ def shared(record: dict) -> tuple:
     record["held_out_split"],
     features["name"],
     features["weights_hash"],
+    features["resize"],
+    *(
+      record["samples"][side]["reference_hash"]
+      for side in ("train", "held_out")
+    ),
   )
 
 
@@ -156,7 +164,7 @@ def samplers(network: str) -> str:
 
 def captions(found: list[dict]) -> str:
   """What rows share, of each protocol that some of them have."""
-  parts = photograph_runs.parts(found)
+  parts = photograph_protocols.parts(found)
   texts = []
   for part in parts:
     r = part[-1]

@@ -96,6 +96,28 @@ def test_samples_are_compared_with_both_splits(run):
   assert samples["features"]["name"] == "mobilenet_v2"
   assert samples["inception_score"] is None
   assert samples["labels"] == "in the proportions of train"
+  # What a number can't be trusted without.
+  assert first.keys() >= {
+    "config",
+    "checkpoint_step",
+    "ema_decay",
+    "seed",
+    "held_out_split",
+    "num_held_out",
+    "held_out_hash",
+    "environment",
+  }
+  assert samples.keys() >= {
+    "seed",
+    "method",
+    "num_steps",
+    "num_network_evaluations",
+    "guidance_scale",
+    "guidance_interval",
+  }
+  assert samples["features"].keys() == {"name", "weights_hash", "resize"}
+  # Of the same images, whatever is sampled.
+  assert first["held_out_hash"] == second["held_out_hash"]
   for against, count in (("train", 18), ("held_out", 12), ("real", 18)):
     found = samples[against]
     assert found["num_images"] == found["num_kept"] == count

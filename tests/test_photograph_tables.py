@@ -9,6 +9,7 @@ import pytest
 from experiments import workdir
 from scripts import photograph_loss_ratios
 from scripts import photograph_loss_tables
+from scripts import photograph_protocols
 from scripts import photograph_runs
 from scripts import photograph_sampler_tables
 from scripts import photograph_status
@@ -208,7 +209,7 @@ def test_the_protocol_of_most_records_counts():
 
   usual = [sampled_as(1_000, 0), sampled_as(1_000, 0)]
   fewer, seed = sampled_as(100, 0), sampled_as(1_000, 1)
-  most = photograph_runs.most
+  most = photograph_protocols.most
   assert most([usual[0], fewer, usual[1], seed]) == usual
   # Of as many the newest one's.
   assert most([fewer, seed]) == [seed]
@@ -228,6 +229,42 @@ def test_a_study_of_another_protocol_is_hidden_by_none(results):
   by_name = {make.__name__: make for make in photograph_tables.MAKERS}
   assert "5,000 samples" in by_name["photographs_table6"]()
   assert "1,000 samples" in by_name["photographs_table2"]()
+
+
+def test_numbers_of_other_images_do_not_come_together(results):
+  """Of a folder of the same name; another resize is another protocol."""
+
+  def sampled_runs(**changes):
+    runs = []
+    for seed in (0, 1):
+      for ref in (64.0, 32.0):
+        r = shifted(ref, seed, kernel=1.0)
+        side = changes.get("side", {}) if seed else {}
+        r["samples"]["train"] = r["samples"]["train"] | side
+        features = changes.get("features", {}) if seed else {}
+        r["samples"]["features"] = r["samples"]["features"] | features
+        runs.append(r)
+    return runs
+
+  results(sampled_runs())
+  assert [row[3] for row in rows_of_table_2()] == ["2", "2"]
+  results(sampled_runs(features={"resize": "nearest"}))
+  assert [row[3] for row in rows_of_table_2()] == ["1", "1"]
+  results(sampled_runs(side={"reference_hash": "2" * 16}))
+  words = f"128,table2 on flowers: .*reference_hash {'1' * 16} and {'2' * 16}"
+  with pytest.raises(ValueError, match=words):
+    rows_of_table_2()
+  of_loss = [
+    record_of_loss("128,table4,small", over | {"train.seed": seed}, {(0, 3): 1})
+    for over in ({}, {"model.num_res_blocks": (1, 1, 6, 1)})
+    for seed in (0, 1)
+  ]
+  # Before it was written there was none, which says nothing.
+  for r, found in zip(of_loss, ("a", "a", None, "b"), strict=True):
+    r["held_out_hash"] = found
+  results(of_loss)
+  with pytest.raises(ValueError, match="held_out_hash a and b"):
+    photograph_loss_tables.table({"128,table4,small": {}})
 
 
 def test_captions_have_the_references_of_their_sizes(results):
