@@ -14,6 +14,8 @@ import os
 import pathlib
 import tempfile
 from typing import NamedTuple
+import zipfile
+import zlib
 
 import numpy as np
 
@@ -140,6 +142,32 @@ def save(path: pathlib.Path, moments: metrics.Moments, kept: np.ndarray):
     os.replace(whole, path)
 
 
+def read(path: pathlib.Path) -> tuple[metrics.Moments, np.ndarray]:
+  """What `save` wrote.
+
+  Raises:
+    ValueError: if the file is damaged.
+  """
+  try:
+    # NumPy would leave a damaged file open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+      moments = metrics.Moments(
+        int(saved["count"]), saved["mean"], saved["scatter"]
+      )
+      return moments, saved["kept"]
+  except (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    KeyError,
+    ValueError,
+  ) as error:
+    raise ValueError(
+      f"{path} has no features of real images: {error}; delete it, and they "
+      "are computed again"
+    ) from error
+
+
 def load(
   network: features.FeatureNetwork,
   config,
@@ -164,11 +192,8 @@ def load(
   path = cache.expanduser() / f"{found}.npz"
   # Together or not at all: who computes waits for all the others.
   if all(processes.of_all(path.exists())):
-    with np.load(path, allow_pickle=False) as saved:
-      moments = metrics.Moments(
-        int(saved["count"]), saved["mean"], saved["scatter"]
-      )
-      return Reference(found, moments, saved["kept"], labels)
+    with processes.same_fate():
+      return Reference(found, *read(path), labels)
   own = (b for b, _ in batches(config, source, batch_size, shares.mine()))
   moments, kept = describe(network, own, len(source), batch_size=batch_size)
   if processes.is_first():

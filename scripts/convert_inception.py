@@ -4,13 +4,14 @@
   python -m scripts.convert_inception --weights=inception.safetensors \
     --pth=pt_inception-2015-12-05-6726825d.pth
 
-The .pth is on the release pages of mseitzer/pytorch-fid (fid_weights) and of
-toshas/torch-fidelity (v0.2.0, as weights-inception-2015-12-05-6726825d.pth).
-Only this program needs PyTorch.
+The .pth is https://github.com/mseitzer/pytorch-fid/releases/download/
+fid_weights/pt_inception-2015-12-05-6726825d.pth, and on the release page v0.2.0
+of toshas/torch-fidelity (as weights-inception-2015-12-05-6726825d.pth). Only
+this program needs PyTorch.
 
 Other weights do not give FID: a file whose SHA-256 is another is not read, and
 nothing is written. The .safetensors has the whole SHA-256 in its metadata, as
-`source_sha256`.
+`source_sha256`, and that of its arrays, as `arrays_sha256`.
 """
 
 import hashlib
@@ -57,10 +58,9 @@ def convert(
   Raises:
     ValueError: if an array is missing, or of another shape.
   """
+  arrays = inception.check(arrays, source)
   safetensors.numpy.save_file(
-    inception.check(arrays, source),
-    weights,
-    metadata={"source_sha256": source_sha256},
+    arrays, weights, metadata=inception.metadata(arrays, source_sha256)
   )
   return network.file_hash(weights)
 

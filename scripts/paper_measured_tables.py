@@ -71,7 +71,9 @@ def _speed(table: int) -> str:
         f"{measured['relative_speed']:.0%}",
         f"{flops / 1e12:.2f}",
         f"{full[key]['parameters'] / 1e9:.2f} B",
-        f"{measured['seconds_per_step']:.2f} s",
+        "{:.1f} s ({:.1f} to {:.1f})".format(
+          measured["seconds_per_step"], *measured["seconds_quartiles"]
+        ),
         f"{measured['compiled_flops'] / measured['batch_size'] / 1e9:.1f}",
       )
     )
@@ -82,7 +84,7 @@ def _speed(table: int) -> str:
     "measured, narrow",
     "TFLOP an image, full size",
     "parameters, full size",
-    "step, narrow",
+    "step, narrow (quartiles)",
     "GFLOP an image compiled, narrow",
   )
   first = next(iter(record["rows"].values()))["measured"]

@@ -284,7 +284,10 @@ def plans_sampling() -> str:
         f"{seconds['compute']:.1f}",
         f"{seconds['hbm']:.1f}",
         f"{seconds['interconnect']:.1f}",
-        f"{answer['num_images'] / answer['speed']['step_seconds']:.1f}",
+        _at_best(
+          answer["speed"],
+          f"{answer['num_images'] / answer['speed']['step_seconds']:.1f}",
+        ),
       )
     )
   header = (

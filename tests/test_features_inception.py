@@ -41,7 +41,8 @@ def path(arrays, tmp_path_factory):
   assert set(safetensors.numpy.load_file(path)) == set(inception.shapes())
   assert written == features.network.file_hash(path)
   with safetensors.safe_open(path, "numpy") as file:
-    assert file.metadata() == {"source_sha256": "0123"}
+    assert file.metadata().keys() == {"source_sha256", "arrays_sha256"}
+    assert file.metadata()["source_sha256"] == "0123"
   return path
 
 
@@ -117,7 +118,7 @@ def test_files_other_than_fids_are_not_converted(tmp_path, monkeypatch, capsys):
   assert convert_inception.checked_sha256(source) == abc
 
 
-def test_only_fids_weights_have_its_name(arrays, path, tmp_path):
+def test_only_what_was_converted_has_fids_name(arrays, path, tmp_path):
   assert features.load("inception_fid", path).name == (
     "inception_fid_of_other_weights"
   )
@@ -126,3 +127,11 @@ def test_only_fids_weights_have_its_name(arrays, path, tmp_path):
     arrays, known, source="x", source_sha256=inception.SOURCE_SHA256
   )
   assert features.load("inception_fid", known).name == "inception_fid"
+  # Trained further, or halved, with its metadata kept.
+  with safetensors.safe_open(known, "numpy") as file:
+    metadata = file.metadata()
+  changed = arrays | {"fc.weight": np.float32(arrays["fc.weight"] / 2)}
+  safetensors.numpy.save_file(changed, known, metadata=metadata)
+  assert features.load("inception_fid", known).name == (
+    "inception_fid_of_other_weights"
+  )

@@ -177,6 +177,7 @@ def speed_record(speeds):
           "compiled_flops": 5e10,
           "relative_speed": speed,
           "seconds_per_step": 2.0,
+          "seconds_quartiles": [1.5, 2.5],
           "image_size": 128,
           "batch_size": 2,
           "dtype": "float32",
@@ -201,4 +202,5 @@ def test_speed_table(tmp_path, monkeypatch):
   lines = paper_measured_tables.paper_speed_4().splitlines()
   assert lines[2].startswith("| 4 + 5 blocks | 100% | 100% | 100% | 2.00 |")
   assert lines[3].startswith("| 12 + 13 blocks | 62% | 50% | 60% | 4.00 |")
+  assert "| 2.0 s (1.5 to 2.5) |" in lines[3]
   assert paper_measured_tables.paper_speed_5() == "Not yet measured."

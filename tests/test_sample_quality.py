@@ -116,6 +116,29 @@ def test_references_are_kept_by_content(tmp_path):
   assert len(list(tmp_path.glob("*"))) == 2
 
 
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b""])
+def test_damaged_references_are_an_error_that_names_them(
+  damage, tmp_path, capsys
+):
+  config, source = rgb_digits()
+
+  def load():
+    return references.load(
+      NETWORK, config, source, batch_size=16, cache=tmp_path
+    )
+
+  first = load()
+  (path,) = tmp_path.iterdir()
+  path.write_bytes(damage(path.read_bytes()))
+  with pytest.raises(SystemExit) as exit_:
+    load()
+  error = capsys.readouterr().err
+  assert exit_.value.code == 2 and "Traceback" not in error
+  assert f"{path} has no features of real images" in error
+  path.unlink()
+  np.testing.assert_array_equal(load().kept, first.kept)
+
+
 PROCESS = """
 import sys
 import pathlib

@@ -18,11 +18,13 @@ Two protocols share the weights:
 
 `scripts.convert_inception` makes the .safetensors that is loaded. Names in it
 are those of the .pth, weights [out, in, height, width]; its metadata say which
-.pth it was. Of any other, the network's name ends in "_of_other_weights", so
-that its numbers are not taken for FID.
+.pth it was, and what the arrays were. Of any other .pth, or of arrays that were
+changed since, the network's name ends in "_of_other_weights", so that its
+numbers are not taken for FID.
 """
 
 import functools
+import hashlib
 import pathlib
 
 import jax
@@ -71,10 +73,10 @@ def load(path: pathlib.Path, *, name: str) -> network_lib.FeatureNetwork:
   Raises:
     ValueError: if an array is missing, or of another shape.
   """
-  params = jax.device_put(fold(read(path)))
+  arrays = read(path)
   with safetensors.safe_open(path, "numpy") as file:
-    source = (file.metadata() or {}).get("source_sha256")
-  known = source == SOURCE_SHA256
+    known = file.metadata() == metadata(arrays, SOURCE_SHA256)
+  params = jax.device_put(fold(arrays))
   return network_lib.FeatureNetwork(
     name=name if known else f"{name}_of_other_weights",
     num_features=NUM_FEATURES,
@@ -82,6 +84,15 @@ def load(path: pathlib.Path, *, name: str) -> network_lib.FeatureNetwork:
     resize=PROTOCOLS[name][2],
     apply=functools.partial(_apply, name, params),
   )
+
+
+def metadata(arrays: dict[str, np.ndarray], source_sha256: str) -> dict:
+  """What a file says of itself: its .pth, and its arrays when it was made."""
+  digest = hashlib.sha256()
+  for name in sorted(arrays):
+    digest.update(f"{name} {arrays[name].shape}\n".encode())
+    digest.update(np.ascontiguousarray(arrays[name], "<f4").data)
+  return {"source_sha256": source_sha256, "arrays_sha256": digest.hexdigest()}
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
