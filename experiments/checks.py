@@ -8,6 +8,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from simple_diffusion import images
 from simple_diffusion import programs as programs_lib
@@ -34,10 +35,16 @@ _WITHIN = {
   "optim.warmup_steps": (0, math.inf),
   "optim.b1": (0, 1),
   "optim.b2": (0, 1),
-  "optim.eps": (0, math.inf),
   "optim.weight_decay": (0, math.inf),
 }
-_POSITIVE = ("optim.lr", "optim.max_grad_norm", "objective.gamma")
+# In float32: an eps of 0 makes an update of 0 / 0 where a gradient is 0.
+_POSITIVE = (
+  "optim.lr",
+  "optim.eps",
+  "optim.max_grad_norm",
+  "objective.gamma",
+)
+_NUM_CHANNELS = (1, 3)
 
 
 def _value(config, key: str):
@@ -56,14 +63,23 @@ def check_values(config) -> None:
         f"{key}={_value(config, key)} must be at least {low} and below {high}"
       )
   for key in _POSITIVE:
-    if not 0 < _value(config, key) < math.inf:
+    if not 0 < np.float32(_value(config, key)) < math.inf:
       raise ValueError(
         f"{key}={_value(config, key)} must be above 0 and finite"
       )
+  for section, values in config.items():
+    for name, value in values.items():
+      if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{section}.{name}={value} must be finite")
   if not 0 <= config.train.seed < 2**32:  # JAX's keys, without 64 bits
     raise ValueError(
       f"train.seed={config.train.seed} must be within 0..2**32-1"
     )
+  if config.data.num_channels not in _NUM_CHANNELS:
+    raise ValueError(
+      f"data.num_channels={config.data.num_channels} must be 1 (grey) or 3"
+    )
+  _check_levels(config.model)
   if min(images.size_pair(config.data.image_size)) < 1:
     raise ValueError(
       f"data.image_size={config.data.image_size} must be at least 1"
@@ -72,6 +88,29 @@ def check_values(config) -> None:
     images.check_crop(config.data.crop)
   except ValueError as error:
     raise ValueError(f"data.crop={config.data.crop}: {error}") from error
+
+
+def _check_levels(model) -> None:
+  """Raises ValueError if there are too few levels, or a count below its least.
+
+  Of each network what it has: a U-Net has no transformer.
+  """
+  # The U-ViT's last level is its transformer.
+  least = {"uvit": 2}.get(model.name, 1)
+  if len(model.channel_multiplier) < least:
+    raise ValueError(
+      f"model.channel_multiplier={tuple(model.channel_multiplier)} must have "
+      f"at least {least} level{'s' * (least > 1)} for {model.name}"
+    )
+  for name, low in (
+    ("channel_multiplier", 1),
+    ("num_res_blocks", 0),
+    ("num_transformer_blocks", 0),
+  ):
+    values = model.get(name, ())
+    counts = (values,) if isinstance(values, int) else tuple(values)
+    if min(counts, default=low) < low:
+      raise ValueError(f"model.{name}={values} must be at least {low}")
 
 
 def check_train(config, num_devices: int) -> None:

@@ -94,7 +94,18 @@ def check_flags():
 
 
 def protocol_from_flags(config, schedule):
-  """What is measured how, in the words of the record."""
+  """What is measured how, in the words of the record.
+
+  Raises:
+    ValueError: if the network never saw what it is to be measured without.
+  """
+  has_classes = config.model.num_classes > 0
+  conditional = _CONDITIONAL.value and has_classes
+  if has_classes and not conditional and not config.train.label_dropout:
+    raise ValueError(
+      "--noconditional needs a network that was also trained without classes, "
+      "and train.label_dropout is 0; leave it out"
+    )
   num_levels = _NUM_LEVELS.value or NUM_LEVELS.get(config.data.name, 256)
   end = _LOGSNR_END.value
   if end is None:
@@ -104,7 +115,7 @@ def protocol_from_flags(config, schedule):
     "bound": _BOUND.value,
     "num_levels": num_levels,
     "logsnr_end": end,
-    "conditional": _CONDITIONAL.value and config.model.num_classes > 0,
+    "conditional": conditional,
     "seed": flags.FLAGS.seed,
   }
   num_steps = flags.FLAGS.num_steps

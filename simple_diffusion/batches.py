@@ -45,20 +45,3 @@ def load(source, indices, *, np_rngs, image_size, num_channels, crop):
     )
     labels[row] = example["label"]
   return pixels, labels
-
-
-def local_rows(batch_size, process_index, process_count):
-  """Returns the rows int64 [B/P] of the global batch that a process loads.
-
-  Raises:
-    ValueError: batch_size is not divisible by process_count.
-  """
-  if batch_size < 1 or batch_size % process_count:
-    lower = batch_size // process_count * process_count
-    options = [n for n in (lower, lower + process_count) if n > 0]
-    raise ValueError(
-      f"batch_size {batch_size} is not divisible by {process_count} processes;"
-      f" use {' or '.join(map(str, options))}"
-    )
-  local = batch_size // process_count
-  return np.arange(process_index * local, (process_index + 1) * local)

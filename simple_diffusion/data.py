@@ -105,8 +105,7 @@ def make_stream(
   if not 0 <= seed < 2**64:
     raise ValueError(f"seed {seed} is not within 0..2**64-1")
   images.check_crop(crop)
-  if rows is None:
-    rows = batches.local_rows(batch_size, 0, 1)
+  rows = _rows(batch_size) if rows is None else rows
   num_examples = _num_examples(source)
 
   @functools.lru_cache(maxsize=2)  # A batch may straddle two epochs.
@@ -147,6 +146,13 @@ def make_stream(
   return grain.MapDataset.range(_ENDLESS).map(batch_at)
 
 
+def _rows(batch_size):
+  """All of a batch, int64 [B]."""
+  if batch_size < 1:
+    raise ValueError(f"batch_size {batch_size} must be at least 1")
+  return np.arange(batch_size)
+
+
 def make_eval_stream(
   source,
   *,
@@ -154,8 +160,6 @@ def make_eval_stream(
   image_size,
   num_channels,
   crop="center",
-  process_index=0,
-  process_count=1,
 ):
   """One pass over a source in order, in ceil(n / B) batches of equal size.
 
@@ -164,14 +168,11 @@ def make_eval_stream(
   weighted with it to count each example once.
 
   Args:
-    As for `make_stream`, but crop is "center" or "squash", and the batch is
-      given in parts:
-    process_index: which part of the batch to load.
-    process_count: P, number of parts.
+    As for `make_stream`, but crop is "center" or "squash".
 
   Returns:
-    A grain.MapDataset of {"image": float32 [B/P, H, W, C] in [-1, 1],
-    "label": int32 [B/P], "mask": bool [B/P]}.
+    A grain.MapDataset of {"image": float32 [B, H, W, C] in [-1, 1],
+    "label": int32 [B], "mask": bool [B]}.
 
   Raises:
     ValueError: as for `make_stream`, or crop is "random".
@@ -179,7 +180,7 @@ def make_eval_stream(
   images.check_crop(crop)
   if crop == "random":
     raise ValueError('crop "random" is for training; use "center" or "squash"')
-  rows = batches.local_rows(batch_size, process_index, process_count)
+  rows = _rows(batch_size)
   num_examples = _num_examples(source)
 
   def batch_at(step):

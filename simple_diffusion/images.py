@@ -9,7 +9,8 @@ Images are uint8 arrays [H, W, C] with C = 1 (grey) or 3 (sRGB) until
   colour            ITU-R 601 luminance if num_channels = 1
   palette           looked up
   transparent       composited on white
-  16 bits           scaled to 8 bits (v / 257), never clipped
+  16 bits           scaled to 8 bits, never clipped: grey as v / 257, colour by
+                    Pillow, which drops the low byte
   float             0..1 scaled to 0..255; any other range is an error
   CMYK              Pillow's conversion, without colour profiles
   animated          first frame

@@ -56,8 +56,8 @@ def logsnr_features(
   "linear" maps [-20, 20] to [0, 1], "inv_cos" undoes the cosine schedule,
   t = atan(exp(-logsnr/2)) / (pi/2) (names of arXiv 2301.11093 appendix B; their
   formulas and the bounds of 20 as in the authors' earlier code (memory)).
-  Log-SNRs beyond 20, which shifted schedules reach in the last ten-thousandth
-  of the time, look like 20.
+  Log-SNRs beyond 20, which shifted schedules reach in the last thousandth of
+  the time, look like 20.
 
   Raises:
     ValueError: if channels is odd or below 4, or the type is not an option.

@@ -31,6 +31,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+MAX_BOUND = 100.0
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Schedule:
@@ -44,9 +46,9 @@ class Schedule:
     logsnr_max: value of the unshifted schedule at t = 0.
 
   Raises:
-    ValueError: if a size is not positive, the bounds are not ordered, or
-      logsnr(t) would not fall everywhere, which happens when ref_at_noise is
-      more than about 23 times ref_at_data.
+    ValueError: if a size is not positive, the bounds are not ordered or beyond
+      MAX_BOUND, or logsnr(t) would not fall everywhere, which happens when
+      ref_at_noise is more than about 23 times ref_at_data.
   """
 
   image_size: float
@@ -61,6 +63,12 @@ class Schedule:
         raise ValueError(
           f"schedule: {name}={getattr(self, name)} must be a positive number "
           "of pixels"
+        )
+    for name in ("logsnr_min", "logsnr_max"):
+      if not abs(getattr(self, name)) <= MAX_BOUND:
+        raise ValueError(
+          f"schedule: {name}={getattr(self, name)} must be within "
+          f"-{MAX_BOUND:g} and {MAX_BOUND:g}, or exp(logsnr / 2) leaves float32"
         )
     if not self.logsnr_min < self.logsnr_max:
       raise ValueError(

@@ -292,6 +292,10 @@ def test_unknown_model_option(key, options):
     ("model.num_heads", 0, "must be at least 1"),
     ("data.image_size", 0, "must be at least 1"),
     ("objective.gamma", 0.0, "must be above 0 and finite"),
+    ("optim.eps", 1e-50, "must be above 0 and finite"),  # 0 in float32
+    ("objective.bias", float("nan"), "must be finite"),
+    ("data.num_channels", 0, "must be 1"),
+    ("model.num_transformer_blocks", -1, "must be at least 0"),
   ],
 )
 def test_values_out_of_range(key, value, message):
@@ -299,6 +303,27 @@ def test_values_out_of_range(key, value, message):
   checks.check_values(config)
   config.update_from_flattened_dict({key: value})
   with pytest.raises(ValueError, match=f"{key}={value} {message}"):
+    checks.check_values(config)
+
+
+@pytest.mark.parametrize(
+  "network, key, value, message",
+  [
+    (
+      "uvit",
+      "channel_multiplier",
+      (6,),
+      "must have at least 2 levels for uvit",
+    ),
+    ("unet", "channel_multiplier", (), "must have at least 1 level for unet"),
+    ("unet", "channel_multiplier", (0, 6, 1), "must be at least 1"),
+    ("unet", "num_res_blocks", (1, -1, 1), "must be at least 0"),
+  ],
+)
+def test_levels_of_no_network(network, key, value, message):
+  config = load("digits")
+  config.model = dict(config.model, name=network, **{key: value})
+  with pytest.raises(ValueError, match=f"model.{key}=.*{message}"):
     checks.check_values(config)
 
 

@@ -55,6 +55,7 @@ from configs import digits
 from experiments import likelihood
 from simple_diffusion import build
 config, found = digits.get_config(), []
+config.train.label_dropout = 0.0
 for line in json.loads(sys.argv[1]):
   flags.FLAGS.unparse_flags()
   flags.FLAGS(["likelihood", *line])
@@ -90,10 +91,13 @@ def test_flags_of_the_other_bound_are_errors():
   wrong += [("ode", "--num_samples=128", "--bound=vlb")]
   wrong += [("ode", "--spacing=logsnr", "--bound=vlb")]
   right = [["--bound=vlb", *vlb], ["--bound=ode", *ode], ["--bound=vlb"]]
+  untrained = ["--bound=vlb", "--noconditional"]
   found = parsed(
-    [[f"--bound={bound}", flag] for bound, flag, _ in wrong] + right
+    [[f"--bound={bound}", flag] for bound, flag, _ in wrong]
+    + [*right, untrained]
   )
-  *errors, first, second, third = found
+  *errors, first, second, third, fourth = found
+  assert "--noconditional needs a network that was also trained" in fourth
   for (bound, flag, what), error in zip(wrong, errors, strict=True):
     name = flag.replace("--noclip", "--clip").partition("=")[0]
     assert error == (

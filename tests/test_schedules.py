@@ -231,6 +231,8 @@ def test_the_limit_of_monotonicity(logsnr_min, logsnr_max, limit):
     ({"ref_at_data": math.nan}, "ref_at_data=nan "),
     ({"logsnr_min": 15}, "logsnr_min=15 must be below logsnr_max=15"),
     ({"logsnr_max": -16}, "logsnr_min=-15.0 must be below logsnr_max=-16"),
+    ({"logsnr_max": math.inf}, "logsnr_max=inf must be within -100 and 100"),
+    ({"logsnr_min": -400}, "logsnr_min=-400 must be within -100 and 100"),
   ],
 )
 def test_bad_input_is_named(change, message):
