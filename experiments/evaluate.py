@@ -213,8 +213,6 @@ def agree(config, step, network, splits, sources):
       fsdp=flags.FLAGS.fsdp,
       git_commit=workdir_lib.git_sha(),
       jax=jax.__version__,
-      # Neither batches nor shares go into parts of different sizes.
-      local_devices=jax.local_device_count(),
     )
 
 

@@ -6,6 +6,7 @@ compiled: on the config, and on whether all of them can start. A mistake in one
 of them is the message of all, and none waits for another that has gone.
 """
 
+import collections
 import contextlib
 import hashlib
 import json
@@ -43,7 +44,8 @@ def initialize() -> None:
   """Joins the other processes if the flags say so; before devices are used.
 
   Raises:
-    ValueError: if the flags are incomplete, or the others are not found.
+    ValueError: if the flags are incomplete, the others are not found, or they
+      have other numbers of devices.
   """
   where = (_ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
   if any(value is not None for value in where):
@@ -73,6 +75,22 @@ def initialize() -> None:
     except Exception as error:  # JAX, gRPC and XLA raise many kinds.
       reason = str(error).strip() or type(error).__name__
       raise ValueError(_lonely(reason.splitlines()[0][:200])) from error
+  require_as_many_devices([d.process_index for d in jax.devices()])
+
+
+def require_as_many_devices(process_of_device: list[int]) -> None:
+  """Raises ValueError if processes have different numbers of devices.
+
+  All of them see it. JAX gathers nothing then, and neither batches nor shares
+  of an evaluation have parts of different sizes.
+  """
+  counts = sorted(collections.Counter(process_of_device).items())
+  if len({count for _, count in counts}) > 1:
+    raise ValueError(
+      "--distributed: "
+      + ", ".join(f"process {i}: {count} device(s)" for i, count in counts)
+      + "; give each the same number"
+    )
 
 
 def _lonely(reason):

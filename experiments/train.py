@@ -58,8 +58,6 @@ def agree(config):
       config=workdir_lib.as_json(config),
       git_commit=workdir_lib.git_sha(),
       jax=jax.__version__,
-      # Neither batches nor shares go into parts of different sizes.
-      local_devices=jax.local_device_count(),
       profile_steps=_PROFILE_STEPS.value,
     )
 

@@ -126,6 +126,26 @@ def outcomes(tmp_path_factory):
 
 
 @pytest.mark.slow
+def test_hosts_have_as_many_devices_each(tmp_path):
+  port = real_runs.free_port()
+  children = [
+    real_runs.start(
+      *TINY,
+      f"--workdir={tmp_path / 'run'}",
+      "--distributed",
+      f"--coordinator_address=127.0.0.1:{port}",
+      "--num_processes=2",
+      f"--process_id={i}",
+      num_devices=i + 1,
+    )
+    for i in range(2)
+  ]
+  for code, _, err in real_runs.end(children):
+    assert code == 2 and "Traceback" not in err, err
+    assert "process 0: 1 device(s), process 1: 2 device(s); give" in err
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistake_in_one_process_ends_all(outcomes, name):
   tmp, ended = outcomes[name]
