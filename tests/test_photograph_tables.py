@@ -627,6 +627,48 @@ def test_small_schedules_are_compared_seed_by_seed(results):
   np.testing.assert_allclose(points, [(-1.5, 1.25), (1.5, 1.25)])
 
 
+def test_few_evaluations_do_as_well_as_512():
+  """What docs/samplers.md says of the U-Net, of the committed results."""
+  held_out = {}
+  for r in photograph_sampler_tables.records("unet"):
+    s = r["samples"]
+    if s["guidance_scale"] == 1:
+      evaluations = s["num_network_evaluations"]
+      held_out[s["method"], evaluations] = s["held_out"]["kernel"]
+  reference = held_out["ancestral", 512]
+  for method in ("ancestral", "dpmpp_2m_sde", "ddim"):
+    assert abs(held_out[method, 32] / reference - 1) < 0.05
+  # Without noise and uniform in log-SNR it is not for want of steps.
+  without = [held_out["dpmpp_2m", n] for n in (16, 32, 64)]
+  assert min(without) > 1.2 * reference
+  assert max(without) < 1.01 * min(without)
+
+
+def test_guidance_brings_samples_nearer():
+  """What docs/samplers.md says of the U-Net, of the committed results."""
+  by_scale = {}
+  for r in photograph_sampler_tables.records("unet"):
+    s = r["samples"]
+    key = s["method"], s["num_network_evaluations"], s["guidance_interval"]
+    if key == ("dpmpp_2m_sde", 32, None):
+      by_scale[s["guidance_scale"]] = s["held_out"]["kernel"]
+  assert sorted(by_scale) == [1, 1.5, 2, 4]
+  kernels = [by_scale[scale] for scale in sorted(by_scale)]
+  assert kernels == sorted(kernels, reverse=True)
+
+
+def test_the_sigmoid_weighting_is_the_best():
+  """What docs/ablations.md says of weightings, of the committed results."""
+  of = photograph_runs.by_name("64,weighting", photograph_runs.with_samples())
+  v = of.pop("loss_space v, weighting constant")
+  ratios = {
+    name: photograph_tables.kernel_ratios(runs, v) for name, runs in of.items()
+  }
+  sigmoid = ratios["loss_space eps, weighting sigmoid"]
+  eps = ratios["loss_space eps, weighting constant"]
+  assert max(sigmoid) < min(eps) and max(eps) < 1
+
+
 def test_the_larger_the_image_the_more_a_shift_helps():
   """What docs/ablations.md says of table 2, of the committed results."""
   lines = results_lib.lines("photographs")

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Samples of networks trained on photographs, a row for each way of sampling.
 
-Cut out of grids that experiments.train and experiments.evaluate drew, which lie
-in experiments/results/samples, some of them as their upper rows alone. All rows
-of a network begin with the same classes and the same noise.
+Cut out of grids that experiments.train and experiments.evaluate drew, and
+scripts.photograph_grid of photographs; they lie in experiments/results/samples,
+some of them as their upper rows alone. All rows of a network begin with the
+same classes and the same noise.
 """
 
 import numpy as np
@@ -28,6 +29,7 @@ FLOWERS = (
 )
 
 CLOTHING = (
+  ("clothing64/photographs", "photographs, held out", 64, 2),
   ("clothing64/dpmpp_2m_sde_32", "SDE-(2M), 32", 64, 2),
   ("clothing64/ancestral_512", "ancestral, 512", 64, 2),
   ("clothing64/ancestral_32", "ancestral, 32", 64, 2),

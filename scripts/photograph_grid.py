@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draws held-out photographs as `evaluate --grid=` draws samples.
+
+  python -m scripts.photograph_grid --config=configs/photographs.py:64,unet \
+    --config.data.data_dir=data/clothing \
+    --grid=experiments/results/samples/clothing64/photographs.jpg
+
+A column a class, the first ones of each; of the config's size and crop. What
+samples are to be like stands beside them then.
+"""
+
+import pathlib
+
+from absl import flags
+from ml_collections import config_flags
+import numpy as np
+
+from experiments import cli
+from experiments import grids
+from experiments import references
+from simple_diffusion import data
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "Whose data, size and crop.", lock_config=True
+)
+_GRID = flags.DEFINE_string("grid", None, "File to draw, .png or .jpg.")
+_NUM_ROWS = flags.DEFINE_integer("num_rows", 1, "Photographs of a class.", 1)
+
+
+def first_of_each(labels: np.ndarray, num_rows: int) -> np.ndarray:
+  """Indices of the first num_rows of each class, classes side by side."""
+  of_class = [np.flatnonzero(labels == c) for c in range(labels.max() + 1)]
+  fewest = min(map(len, of_class), default=0)
+  if fewest < num_rows:
+    raise ValueError(
+      f"--num_rows={num_rows}: a class has {fewest} held-out photographs"
+    )
+  return np.stack([found[:num_rows] for found in of_class], axis=1).reshape(-1)
+
+
+def main(_):
+  config, path = _CONFIG.value, pathlib.Path(_GRID.value)
+  with cli.user_errors():
+    if path.suffix not in grids.SUFFIXES:
+      raise ValueError(
+        f"--grid={path} must end in {' or '.join(grids.SUFFIXES)}"
+      )
+    source = data.make_source(
+      name=config.data.name,
+      split=config.data.eval_split,
+      data_dir=config.data.data_dir,
+    )
+    pixels, labels = map(
+      np.concatenate,
+      zip(
+        *references.batches(config, source, config.eval.batch_size), strict=True
+      ),
+    )
+    chosen = first_of_each(labels, _NUM_ROWS.value)
+    num_columns = len(chosen) // _NUM_ROWS.value
+    grids.save_grid(path, pixels[chosen], num_columns=num_columns)
+  print(f"drawn: {path}")
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["config", "grid"])
+  cli.run(main)
