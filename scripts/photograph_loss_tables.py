@@ -91,6 +91,11 @@ MAKERS = (
     {"128,table2,small": {}},
     data=photograph_runs.FLOWERS,
   ),
+  _maker(
+    "table2_sampled_loss_64_flowers",
+    {"64,table2,sampled": {}},
+    data=photograph_runs.FLOWERS,
+  ),
   _maker("table6_loss", {"64,table6": {}}),
   _maker("weighting_loss", {"64,weighting": {}}),
 )

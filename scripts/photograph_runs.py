@@ -22,7 +22,7 @@ CLOTHING, FLOWERS = "clothing", "flowers"
 
 # Studies of half the width that are compared by samples, and the images' sizes.
 SIZES_OF_SAMPLED = {
-  "table2": (64,),
+  "table2": (64, 128, 256),
   "table3": (64,),
   "table4": (64,),
   "table5": (64,),

@@ -489,10 +489,10 @@ def test_what_was_run(results):
     row.split(" | ")[0]: row.strip(" |").split(" | ")[1:]
     for row in table.splitlines()[2:]
   }
-  assert cells["| table2"] == ["-", "2 of 4, 1 to 2 seeds", *"------"]
-  assert cells["| table4"] == [*"--------"]
+  assert cells["| table2"] == ["-", "2 of 4, 1 to 2 seeds", *"-------"]
+  assert cells["| table4"] == [*"---------"]
   # What was sampled is not of the loss alone.
-  assert cells["| weighting"] == [*"---", "2 of 3, 1 seed", *"----"]
+  assert cells["| weighting"] == [*"---", "2 of 3, 1 seed", *"-----"]
   assert text.endswith("On flowers: no study yet.")
   results([loss_of(n, s, "flowers") for n in (128.0, 64.0) for s in (0, 1)])
   table, _, text = photograph_status.photographs_status().partition("\n\n")
