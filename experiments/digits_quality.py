@@ -6,9 +6,12 @@ training digits, is right for at least 97 % of the held-out ones. Its second
 layer is the feature space of the Frechet distance (which is not FID).
 """
 
+import hashlib
+
 import numpy as np
 from sklearn import neural_network
 
+from experiments import image_hash
 from simple_diffusion import metrics
 
 
@@ -33,7 +36,20 @@ def features(classifier, images) -> np.ndarray:
   return h
 
 
-def measure(samples, asked, train, held_out) -> dict[str, float]:
+def describe(classifier) -> dict[str, str]:
+  """The feature network as records have it."""
+  digest = hashlib.sha256()
+  for array in (*classifier.coefs_, *classifier.intercepts_):
+    digest.update(f"{array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+  return {
+    "name": "digits_classifier",
+    "weights_hash": digest.hexdigest()[:16],
+    "resize": "not",
+  }
+
+
+def measure(samples, asked, train, held_out) -> dict:
   """Quality of samples against real digits.
 
   Args:
@@ -43,6 +59,8 @@ def measure(samples, asked, train, held_out) -> dict[str, float]:
     held_out: (images, labels) that it was not.
 
   Returns:
+    * features: the classifier, by its name and the hash of its weights;
+    * train_hash: of the images that the samples' model was trained on;
     * classifier_accuracy: of the classifier on held_out;
     * class_agreement: share of samples classified as asked;
     * frechet_samples, frechet_train: distance to held_out of the samples, and
@@ -65,6 +83,8 @@ def measure(samples, asked, train, held_out) -> dict[str, float]:
   nearest_samples = metrics.nearest_distances(samples, train[0])
   nearest_held_out = metrics.nearest_distances(held_out[0], train[0])
   return {
+    "features": describe(classifier),
+    "train_hash": image_hash.combined(image_hash.digests(train[0])),
     "classifier_accuracy": classifier.score(_vectors(held_out[0]), held_out[1]),
     "class_agreement": classifier.score(_vectors(samples), asked),
     "frechet_samples": frechet(samples),

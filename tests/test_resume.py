@@ -235,6 +235,10 @@ def test_evaluate(whole, made):
   assert samples["method"] == "dpmpp_2m" and samples["num_steps"] == 2
   assert samples["num_network_evaluations"] == 2
   assert samples["classifier_accuracy"] >= 0.97
+  assert samples["features"]["name"] == "digits_classifier"
+  hashes = samples["features"]["weights_hash"], samples["train_hash"]
+  assert {len(found) for found in (*hashes, record["held_out_hash"])} == {16}
+  assert samples["train_hash"] != record["held_out_hash"]
   assert samples["frechet_samples"] > samples["frechet_train"] > 0
   for name in ("nearest_samples", "nearest_held_out"):
     assert 0 < samples[f"{name}_p01"] < samples[name]
