@@ -17,8 +17,11 @@ def digits() -> str:
     f"{s['num_samples']:,} samples of step {record['checkpoint_step']:,} (EMA "
     f"{record['ema_decay']}), {s['method']}, {s['num_steps']} steps "
     f"({protocols.evaluations(s)} network evaluations), guidance "
-    f"{s['guidance_scale']}, seed {s['seed']}; "
-    f"commit {record['environment']['git_sha']}."
+    f"{s['guidance_scale']}, seed {s['seed']}; features of "
+    f"{s['features']['name']} ({s['features']['weights_hash']}), "
+    f"{record['num_held_out']} held-out digits ({record['held_out_hash']}) and "
+    f"those of training ({s['train_hash']}); commit "
+    f"{record['environment']['git_sha']}."
   )
   rows = [
     (
