@@ -685,6 +685,23 @@ def test_the_larger_the_image_the_more_a_shift_helps():
     assert means[0] - means[2] > 3 * np.hypot(errors[0], errors[2])
 
 
+def test_the_sigmoid_weighting_wants_no_shift():
+  """What docs/ablations.md says of table 2, of the committed results."""
+  samples = photograph_runs.with_samples()
+  _, of_width = photograph_schedules.by_width(samples).values()
+  assert list(of_width) == [64, 128, 256]
+  at_outlines = []
+  for of in of_width.values():
+    loss = photograph_loss_ratios.against(of["shifted to 32"], of["cosine"])
+    assert min(loss[-3, 0] + loss[0, 3]) > 1
+    at_outlines.append(np.mean(loss[-3, 0]))
+  assert at_outlines == sorted(at_outlines)
+  kernels = photograph_tables.kernel_ratios(
+    of_width[128]["shifted to 32"], of_width[128]["cosine"]
+  )
+  assert min(kernels) > 1
+
+
 def test_what_patching_costs_is_a_matter_of_width():
   """What docs/ablations.md says of table 5, of the committed results."""
   of = photograph_loss_ratios.patchings(results_lib.lines("photographs"))

@@ -21,8 +21,8 @@ SIZES = {
   256: (canvas_lib.GREEN, "^"),
 }
 
-# By the width of the network, with its mark: the form of the study.
-WIDTHS = {"full width ●": "", "half width ○": ",sampled"}
+# By the network's width, its loss and its mark: the form of the study.
+WIDTHS = {"full width, v-MSE ●": "", "half width, sigmoid ○": ",sampled"}
 
 
 def schedules(size: int, form: str, found: list[dict]) -> dict:
