@@ -95,8 +95,7 @@ def _check_levels(model) -> None:
 
   Of each network what it has: a U-Net has no transformer.
   """
-  # The U-ViT's last level is its transformer.
-  least = {"uvit": 2}.get(model.name, 1)
+  least = 2 if model.name == "uvit" else 1  # Its last is the transformer.
   if len(model.channel_multiplier) < least:
     raise ValueError(
       f"model.channel_multiplier={tuple(model.channel_multiplier)} must have "
