@@ -19,6 +19,26 @@ def columns_of(num_classes: int) -> int:
   return num_classes if 0 < num_classes <= MAX_CLASS_COLUMNS else 10
 
 
+def first_of_each(labels: np.ndarray, num_rows: int) -> np.ndarray:
+  """Indices of the first num_rows of each class, a column a class.
+
+  Args:
+    labels: int [N] of photographs, at least 0.
+    num_rows: of the grid.
+
+  Raises:
+    ValueError: if a class has fewer.
+  """
+  of_class = [np.flatnonzero(labels == c) for c in range(labels.max() + 1)]
+  fewest = min(map(len, of_class), default=0)
+  if fewest < num_rows:
+    raise ValueError(
+      f"a grid of {num_rows} rows needs as many photographs of each class, and "
+      f"one class has {fewest}"
+    )
+  return np.stack([found[:num_rows] for found in of_class], axis=1).reshape(-1)
+
+
 def save_grid(
   path: pathlib.Path, pixels: np.ndarray, *, num_columns: int
 ) -> None:

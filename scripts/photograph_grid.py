@@ -27,17 +27,6 @@ _GRID = flags.DEFINE_string("grid", None, "File to draw, .png or .jpg.")
 _NUM_ROWS = flags.DEFINE_integer("num_rows", 1, "Photographs of a class.", 1)
 
 
-def first_of_each(labels: np.ndarray, num_rows: int) -> np.ndarray:
-  """Indices of the first num_rows of each class, classes side by side."""
-  of_class = [np.flatnonzero(labels == c) for c in range(labels.max() + 1)]
-  fewest = min(map(len, of_class), default=0)
-  if fewest < num_rows:
-    raise ValueError(
-      f"--num_rows={num_rows}: a class has {fewest} held-out photographs"
-    )
-  return np.stack([found[:num_rows] for found in of_class], axis=1).reshape(-1)
-
-
 def main(_):
   config, path = _CONFIG.value, pathlib.Path(_GRID.value)
   with cli.user_errors():
@@ -56,7 +45,7 @@ def main(_):
         *references.batches(config, source, config.eval.batch_size), strict=True
       ),
     )
-    chosen = first_of_each(labels, _NUM_ROWS.value)
+    chosen = grids.first_of_each(labels, _NUM_ROWS.value)
     num_columns = len(chosen) // _NUM_ROWS.value
     grids.save_grid(path, pixels[chosen], num_columns=num_columns)
   print(f"drawn: {path}")
