@@ -14,6 +14,7 @@ from simple_diffusion import images
 from simple_diffusion import programs as programs_lib
 from simple_diffusion import sharding
 
+_FLOAT32 = np.finfo(np.float32)
 _AT_LEAST_1 = (
   "train.batch_size",
   "train.accum_steps",
@@ -37,7 +38,9 @@ _WITHIN = {
   "optim.b2": (0, 1),
   "optim.weight_decay": (0, math.inf),
 }
-# In float32: an eps of 0 makes an update of 0 / 0 where a gradient is 0.
+# In float32, whose numbers below the least normal one devices take for 0: then
+# an eps makes an update of 0 / 0 where a gradient is 0.
+_LEAST, _MOST = (float(n) for n in (_FLOAT32.tiny, _FLOAT32.max))
 _POSITIVE = (
   "optim.lr",
   "optim.eps",
@@ -63,9 +66,10 @@ def check_values(config) -> None:
         f"{key}={_value(config, key)} must be at least {low} and below {high}"
       )
   for key in _POSITIVE:
-    if not 0 < np.float32(_value(config, key)) < math.inf:
+    if not _LEAST <= _value(config, key) <= _MOST:
       raise ValueError(
-        f"{key}={_value(config, key)} must be above 0 and finite"
+        f"{key}={_value(config, key)} must be above 0 and finite in float32, "
+        f"{_LEAST:.3g} to {_MOST:.3g}"
       )
   for section, values in config.items():
     for name, value in values.items():

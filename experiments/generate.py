@@ -23,7 +23,7 @@ from simple_diffusion import sharding
 
 flags.DEFINE_string("workdir", None, "A run of experiments.train.")
 flags.DEFINE_integer("step", None, "Checkpoint; default: the newest.")
-# JAX's keys have no more of it.
+# A key of JAX has 32 bits of its seed.
 flags.DEFINE_integer("seed", 0, "Of the noise.", 0, 2**32 - 1)
 flags.DEFINE_integer(
   "batch_size", None, "Images at a time; default: eval.batch_size.", 1

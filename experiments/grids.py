@@ -19,17 +19,20 @@ def columns_of(num_classes: int) -> int:
   return num_classes if 0 < num_classes <= MAX_CLASS_COLUMNS else 10
 
 
-def first_of_each(labels: np.ndarray, num_rows: int) -> np.ndarray:
+def first_of_each(
+  labels: np.ndarray, num_classes: int, num_rows: int
+) -> np.ndarray:
   """Indices of the first num_rows of each class, a column a class.
 
   Args:
-    labels: int [N] of photographs, at least 0.
+    labels: int [N] of photographs.
+    num_classes: K, of labels 0..K-1.
     num_rows: of the grid.
 
   Raises:
     ValueError: if a class has fewer.
   """
-  of_class = [np.flatnonzero(labels == c) for c in range(labels.max() + 1)]
+  of_class = [np.flatnonzero(labels == c) for c in range(num_classes)]
   fewest = min(map(len, of_class), default=0)
   if fewest < num_rows:
     raise ValueError(

@@ -97,7 +97,8 @@ def protocol_from_flags(config, schedule):
   """What is measured how, in the words of the record.
 
   Raises:
-    ValueError: if the network never saw what it is to be measured without.
+    ValueError: with --noconditional, if the network was only trained with
+      classes.
   """
   has_classes = config.model.num_classes > 0
   conditional = _CONDITIONAL.value and has_classes

@@ -6,7 +6,6 @@ compiled: on the config, and on whether all of them can start. A mistake in one
 of them is the message of all, and none waits for another that has gone.
 """
 
-import collections
 import contextlib
 import hashlib
 import json
@@ -75,20 +74,24 @@ def initialize() -> None:
     except Exception as error:  # JAX, gRPC and XLA raise many kinds.
       reason = str(error).strip() or type(error).__name__
       raise ValueError(_lonely(reason.splitlines()[0][:200])) from error
-  require_as_many_devices([d.process_index for d in jax.devices()])
+  of_devices = [d.process_index for d in jax.devices()]
+  require_as_many_devices(
+    [of_devices.count(i) for i in range(jax.process_count())]
+  )
 
 
-def require_as_many_devices(process_of_device: list[int]) -> None:
+def require_as_many_devices(counts: list[int]) -> None:
   """Raises ValueError if processes have different numbers of devices.
 
   All of them see it. JAX gathers nothing then, and neither batches nor shares
   of an evaluation have parts of different sizes.
   """
-  counts = sorted(collections.Counter(process_of_device).items())
-  if len({count for _, count in counts}) > 1:
+  if len(set(counts)) > 1:
     raise ValueError(
       "--distributed: "
-      + ", ".join(f"process {i}: {count} device(s)" for i, count in counts)
+      + ", ".join(
+        f"process {i}: {count} device(s)" for i, count in enumerate(counts)
+      )
       + "; give each the same number"
     )
 

@@ -45,7 +45,7 @@ def main(_):
         *references.batches(config, source, config.eval.batch_size), strict=True
       ),
     )
-    chosen = grids.first_of_each(labels, _NUM_ROWS.value)
+    chosen = grids.first_of_each(labels, source.num_classes, _NUM_ROWS.value)
     num_columns = len(chosen) // _NUM_ROWS.value
     grids.save_grid(path, pixels[chosen], num_columns=num_columns)
   print(f"drawn: {path}")

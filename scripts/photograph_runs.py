@@ -141,6 +141,9 @@ def studies(args: dict[str, dict], found: list[dict]) -> list[tuple]:
     args: of configs/photographs.py, with the changes of the model in which the
       runs differ from it.
     found: records.
+
+  Raises:
+    ValueError: if results of a study are of different images.
   """
   of_point = {
     (arg, name): finished_of(arg, overrides, found, **changes)
@@ -149,11 +152,17 @@ def studies(args: dict[str, dict], found: list[dict]) -> list[tuple]:
   }
   records = [r for runs in of_point.values() for r in runs]
   # By records, one point that many studies share would outvote a study.
-  return max(
+  points = max(
     (compared(of_point, part) for part in photograph_protocols.parts(records)),
     key=len,
     default=[],
   )
+  of_sets = {}
+  for arg, data, _, runs in points:
+    of_sets.setdefault(f"{arg} on {data}", []).extend(runs)
+  for what, runs in of_sets.items():
+    photograph_protocols.require_same_images(runs, what)
+  return points
 
 
 def by_name(
@@ -177,14 +186,8 @@ def compared(of_point: dict, part: list[dict]) -> list[tuple]:
       by_data_and_seed([r for r in records if id(r) in part]).items()
     )
   ]
-  of_sets = {}
-  for arg, data, _, runs in points:
-    of_sets.setdefault((arg, data), []).append(runs)
-  for (arg, data), of_points in of_sets.items():
-    photograph_protocols.require_same_images(
-      sum(of_points, []), f"{arg} on {data}"
-    )
-  return [point for point in points if len(of_sets[point[:2]]) > 1]
+  sets = [point[:2] for point in points]
+  return [point for point in points if sets.count(point[:2]) > 1]
 
 
 def paired(runs: list[dict], base_runs: list[dict]) -> tuple[list, list]:

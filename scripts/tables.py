@@ -8,9 +8,9 @@ Numbers come from the newest lines of these files, and from nowhere else;
 `table_places` says which table stands where.
 """
 
-from absl import app
 from absl import flags
 
+from experiments import cli
 from scripts import table_places
 
 _CHECK = flags.DEFINE_bool(
@@ -19,7 +19,8 @@ _CHECK = flags.DEFINE_bool(
 
 
 def main(_):
-  stale = table_places.stale(write=not _CHECK.value)
+  with cli.user_errors():
+    stale = table_places.stale(write=not _CHECK.value)
   if _CHECK.value and stale:
     raise SystemExit(
       f"{', '.join(stale)}: not the tables of experiments/results; run "
@@ -30,4 +31,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-  app.run(main)
+  cli.run(main)

@@ -292,7 +292,9 @@ def test_unknown_model_option(key, options):
     ("model.num_heads", 0, "must be at least 1"),
     ("data.image_size", 0, "must be at least 1"),
     ("objective.gamma", 0.0, "must be above 0 and finite"),
-    ("optim.eps", 1e-50, "must be above 0 and finite"),  # 0 in float32
+    # 0 in float32, or taken for it by devices.
+    ("optim.eps", 1e-50, "must be above 0 and finite in float32"),
+    ("optim.eps", 1e-40, "must be above 0 and finite in float32"),
     ("objective.bias", float("nan"), "must be finite"),
     ("data.num_channels", 0, "must be 1"),
     ("model.num_transformer_blocks", -1, "must be at least 0"),

@@ -87,7 +87,7 @@ def curve(values, *, word="loss"):
     (curve([0.9301, 0.8, 0.5]), None),  # a machine's rounding
     (curve([0.94, 0.8, 0.5]), "has a point at 0.93, drawn again at 0.94"),
     (curve([0.93, np.nan, 0.5]), "drawn again at nan"),
-    (curve([0.93, 0.8, 0.5], word="cost"), "words ['loss'], drawn again"),
+    (curve([0.93, 0.8, 0.5], word="cost"), "words ['loss', 'shifted'], drawn"),
     (canvas_lib.blank(200), "where drawn again has none"),
   ],
 )

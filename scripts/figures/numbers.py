@@ -17,7 +17,7 @@ TOLERANCE = 1e-3
 
 
 def _curves(axes):
-  """Arrays [N, 2] of whatever is drawn in data's or other coordinates."""
+  """Arrays [N, 2] of the points of all lines, patches and collections."""
   for line in axes.lines:
     yield line.get_xydata()
   for patch in axes.patches:
@@ -44,7 +44,7 @@ def of(canvas) -> str:
     _thinned(curve)
     for axes in canvas.axes
     for curve in _curves(axes)
-    if np.isfinite(curve).any()  # A mark has no place of its own in a curve.
+    if np.isfinite(curve).any()  # Not the offsets of bars, which have none.
   ]
   words = [text.get_text() for text in canvas.texts]
   for axes in canvas.axes:
@@ -63,17 +63,14 @@ def difference(old: str, new: str) -> str | None:
     return None if old == new else f"has {has}"
   old, new = json.loads(old), json.loads(new)
   if old["words"] != new["words"]:
-    before, after = (set(side["words"]) for side in (old, new))
-    return (
-      f"has the words {sorted(before - after)}, drawn again "
-      f"{sorted(after - before)}"
-    )
+    return f"has the words {old['words']}, drawn again {new['words']}"
   curves, others = ([np.array(c) for c in f["curves"]] for f in (old, new))
   if [c.shape for c in curves] != [c.shape for c in others]:
     return "has more or fewer curves, or points, than drawn again"
   for one, other in zip(curves, others, strict=True):
-    # Over each of x and y, for their units differ.
-    atol = TOLERANCE * np.nanmax(np.abs(one), axis=0)
+    # Over each of x and y, for their units differ; of zeros their own.
+    scale = np.abs(np.nan_to_num(one)).max(axis=0)
+    atol = TOLERANCE * np.where(scale > 0, scale, 1)
     close = np.isclose(one, other, rtol=0, atol=atol, equal_nan=True)
     if not close.all():
       i, j = np.argwhere(~close)[0]

@@ -3,8 +3,8 @@
 
 Cut out of grids that experiments.train and experiments.evaluate drew, and
 scripts.photograph_grid of photographs; they lie in experiments/results/samples,
-some of them as their upper rows alone. All rows of a network begin with the
-same classes and the same noise.
+some of them as their upper rows alone. All rows of a network's samples begin
+with the same classes and the same noise.
 """
 
 import numpy as np

@@ -71,11 +71,18 @@ def load(path: pathlib.Path, *, name: str) -> network_lib.FeatureNetwork:
     name: a key of PROTOCOLS.
 
   Raises:
-    ValueError: if an array is missing, or of another shape.
+    ValueError: if an array is missing, or of another shape, or the file is of
+      before arrays had a hash.
   """
   arrays = read(path)
   with safetensors.safe_open(path, "numpy") as file:
-    known = file.metadata() == metadata(arrays, SOURCE_SHA256)
+    found = file.metadata() or {}
+  if found == {"source_sha256": SOURCE_SHA256}:
+    raise ValueError(
+      f"{path} does not say what its arrays were when it was made; make it "
+      "again with scripts.convert_inception"
+    )
+  known = found == metadata(arrays, SOURCE_SHA256)
   params = jax.device_put(fold(arrays))
   return network_lib.FeatureNetwork(
     name=name if known else f"{name}_of_other_weights",
