@@ -129,10 +129,8 @@ def load_features(config):
       f"{_FEATURE_WEIGHTS.value}: give both, or neither to measure only the "
       "held-out loss"
     )
-  if _GRID.value and pathlib.Path(_GRID.value).suffix not in grids.SUFFIXES:
-    raise ValueError(
-      f"--grid={_GRID.value} must end in {' or '.join(grids.SUFFIXES)}"
-    )
+  if _GRID.value:
+    grids.checked_path(_GRID.value)
   is_digits = config.data.name == "digits"
   sampled = is_digits or _FEATURE_NETWORK.value
   if sampled and config.eval.num_samples < sample_quality.MIN_IMAGES:

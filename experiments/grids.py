@@ -19,6 +19,18 @@ def columns_of(num_classes: int) -> int:
   return num_classes if 0 < num_classes <= MAX_CLASS_COLUMNS else 10
 
 
+def checked_path(grid: str) -> pathlib.Path:
+  """The path that --grid names.
+
+  Raises:
+    ValueError: if it has another ending than SUFFIXES.
+  """
+  path = pathlib.Path(grid)
+  if path.suffix not in SUFFIXES:
+    raise ValueError(f"--grid={grid} must end in {' or '.join(SUFFIXES)}")
+  return path
+
+
 def first_of_each(
   labels: np.ndarray, num_classes: int, num_rows: int
 ) -> np.ndarray:

@@ -9,8 +9,6 @@ A column a class, the first ones of each; of the config's size and crop. What
 samples are to be like stands beside them then.
 """
 
-import pathlib
-
 from absl import flags
 from ml_collections import config_flags
 import numpy as np
@@ -28,12 +26,9 @@ _NUM_ROWS = flags.DEFINE_integer("num_rows", 1, "Photographs of a class.", 1)
 
 
 def main(_):
-  config, path = _CONFIG.value, pathlib.Path(_GRID.value)
+  config = _CONFIG.value
   with cli.user_errors():
-    if path.suffix not in grids.SUFFIXES:
-      raise ValueError(
-        f"--grid={path} must end in {' or '.join(grids.SUFFIXES)}"
-      )
+    path = grids.checked_path(_GRID.value)
     source = data.make_source(
       name=config.data.name,
       split=config.data.eval_split,
