@@ -2,6 +2,7 @@
 """Tables of docs/plans.md, from experiments/results/plans.jsonl."""
 
 from scripts import paper_costs
+from scripts import plan_rows
 from scripts import results
 
 GIB = 2**30
@@ -13,11 +14,18 @@ PAPER_SPEED = {
 }
 
 
+def newest_plans() -> dict[tuple[str, str], dict]:
+  """Of each config and topology, in order of first planning."""
+  return {(p["config"], p["topology"]): p for p in results.lines("plans")}
+
+
 def plans() -> list[dict]:
-  """The newest plan of each config and topology, in order of first planning."""
-  found = {}
-  for plan in results.lines("plans"):
-    found[plan["config"], plan["topology"]] = plan
+  """Of the headline configs."""
+  found = {
+    key: plan
+    for key, plan in newest_plans().items()
+    if key[0] in plan_rows.HEADLINES
+  }
   order = [topology for _, topology in found]
   return sorted(found.values(), key=lambda p: order.index(p["topology"]))
 
@@ -325,7 +333,50 @@ def plans_settings() -> str:
   return _table(header, rows)
 
 
+def plans_ablations() -> str:
+  """Every row of the paper's tables 2 to 6, as its program was compiled."""
+  found, topology = newest_plans(), plan_rows.ABLATIONS_TOPOLOGY
+  rows = []
+  for config, planned in plan_rows.ablations().items():
+    plan = found.get((planned, topology))
+    if plan is None:
+      continue
+    step, sample = plan["train_step"], plan["sample"]
+    if "speed" not in step:
+      rows.append((_row(config), "**does not fit**", *"----", _row(planned)))
+      continue
+    at_best = 1 / step["speed"]["step_seconds"]
+    rows.append(
+      (
+        _row(config),
+        f"{step['num_parameters'] / 1e6:,.0f}",
+        f"{_gib(step['memory']['peak'])} ({step['spare']:.0%} to spare)",
+        f"{_compiled_flops(step, plan) / 1e12:.2f}",
+        _at_best(step["speed"], f"{at_best:.1f}"),
+        _gib(sample["memory"]["peak"]) if "memory" in sample else "no fit",
+        _row(planned),
+      )
+    )
+  header = (
+    f"table, row ({topology})",
+    "parameters, M",
+    "training, GiB / device",
+    "TFLOP per image",
+    "steps/s at best",
+    "sampling, GiB / device",
+    "compiled as",
+  )
+  return _table(header, rows)
+
+
+def _row(config: str) -> str:
+  """A config's argument, with the file's name if that is not the ablations'."""
+  file, _, arg = config.partition(":")
+  return f"imagenet.py:{arg}" if file == "configs/imagenet.py" else arg
+
+
 MAKERS = (
+  plans_ablations,
   plans_settings,
   plans_memory,
   plans_work,

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plans the paper's configs for the paper's TPUs and for newer ones.
 
+The rows are those of `plan_rows`.
+
   python -m scripts.plans --jobs=2
 
 Appends a line per config and topology to experiments/results/plans.jsonl, from
@@ -20,29 +22,14 @@ from absl import flags
 from absl import logging
 import jax
 
-from configs import imagenet
 from experiments import cli
 from experiments import records
 from experiments import workdir
 from experiments.planning import planner
+from scripts import plan_rows
 from scripts import results
 
 ROOT = pathlib.Path(__file__).parent.parent
-
-CONFIGS = (
-  "128,uvit",
-  "256,uvit",
-  "512,uvit",
-  "1024,uvit",
-  "128,unet",
-  "256,unet",
-  "512,unet",
-  "1024,unet",
-)
-# 128 chips of v4 are the paper's hardware for the U-ViT.
-TOPOLOGIES = ("v4:4x4x8", "v5e:16x16", "v5p:4x4x8", "v6e:16x16")
-# 64 TPUv2 are the paper's for this U-Net.
-EXTRA = (("256,unet", "v2:8x8"),)
 
 # What decides the compiled program and how it is read.
 CODE = (
@@ -57,12 +44,6 @@ _JOBS = flags.DEFINE_integer("jobs", 2, "Compilations at once.", 1)
 _ONLY = flags.DEFINE_string(
   "only", "", "Rows whose 'config topology' contains this, such as 'uvit v4'."
 )
-
-
-def rows() -> list[tuple[str, str]]:
-  """(config argument, topology) of everything to plan."""
-  pairs = [(config, where) for where in TOPOLOGIES for config in CONFIGS]
-  return [*pairs, *EXTRA]
 
 
 def code_commit() -> str | None:
@@ -92,9 +73,9 @@ def is_done(path: pathlib.Path, row: dict) -> bool:
 
 def plan_row(path: pathlib.Path, row: dict) -> str:
   """Plans one row and appends it; returns a line that says how it went."""
-  arg = row["config"].partition(":")[2]
   began_s = time.perf_counter()
-  result = planner.plan(imagenet.get_config(arg), row["topology"], jobs=1)
+  config = plan_rows.load(row["config"])
+  result = planner.plan(config, row["topology"], jobs=1)
   records.append_result(
     path, {**row, **result, "environment": workdir.environment()}
   )
@@ -116,10 +97,10 @@ def main(_):
   if commit is None:
     logging.warning("The code is not committed: everything is compiled again.")
   todo = []
-  for config, topology in rows():
+  for config, topology in plan_rows.rows():
     name = f"{config} {topology}"
     row = {
-      "config": f"configs/imagenet.py:{config}",
+      "config": config,
       "topology": topology,
       "code": commit,
       "libtpu": importlib.metadata.version("libtpu"),

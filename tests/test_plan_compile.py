@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from configs import digits
-from configs import imagenet
+from configs import imagenet_ablations
 from experiments import chips
 from experiments import records
 from experiments.planning import child
@@ -18,6 +18,7 @@ from experiments.planning import fit
 from experiments.planning import planner
 from experiments.planning import report
 from experiments.planning import roofline
+from scripts import plan_rows
 from scripts import plan_tables
 from scripts import plans
 from scripts import results as results_lib
@@ -252,6 +253,8 @@ def test_tables_show_the_newest_plan(small_plan, tmp_path, monkeypatch):
   for plan in (old, small_plan):
     records.append_result(tmp_path / "plans.jsonl", row | plan)
   for make in plan_tables.MAKERS:
+    if make is plan_tables.plans_ablations:
+      continue  # They are U-Nets.
     lines = make().splitlines()
     name = "U-ViT" if make is plan_tables.plans_sizes else "U-ViT 256"
     if make is not plan_tables.plans_sizes:  # has no 128 to compare with
@@ -282,16 +285,45 @@ def test_a_plan_that_does_not_fit_is_in_the_table(
   assert "Not yet planned." in plan_tables.plans_speed()
 
 
+@needs_libtpu
+def test_rows_of_one_program_share_its_plan(small_plan, tmp_path, monkeypatch):
+  monkeypatch.setattr(results_lib, "FOLDER", tmp_path)
+  plan = small_plan | {
+    "config": "configs/imagenet_ablations.py:5,dwt_2",
+    "topology": plan_rows.ABLATIONS_TOPOLOGY,
+  }
+  records.append_result(tmp_path / "plans.jsonl", plan)
+  _, _, *rows = plan_tables.plans_ablations().splitlines()
+  cells = [row.strip("| ").split(" | ") for row in rows]
+  assert [c[0] for c in cells] == ["5,dwt_2", "6,512,plain"]
+  assert cells[0][1:] == cells[1][1:]
+  assert cells[0][-1] == "5,dwt_2"
+  assert "Not yet planned." in plan_tables.plans_memory()
+
+
 def test_each_of_the_papers_configs_is_planned():
-  pairs = plans.rows()
+  pairs = plan_rows.rows()
   assert len(pairs) == len(set(pairs))
   for config, topology in pairs:
     chips.parse_topology(topology)
-    made = imagenet.get_config(config)
-    assert made.model.name == config.partition(",")[2]
-  assert set(plan_tables.PAPER_SPEED) <= {
-    (f"configs/imagenet.py:{config}", topology) for config, topology in pairs
-  }
+    kind = "uvit" if config.endswith(",uvit") else "unet"
+    assert plan_rows.load(config).model.name == kind
+  assert set(plan_tables.PAPER_SPEED) <= set(pairs)
+
+
+def test_each_row_of_the_papers_ablations_is_planned_once_a_program():
+  planned = plan_rows.ablations()
+  assert [c.partition(":")[2] for c in planned] == list(imagenet_ablations.ROWS)
+  where = plan_rows.ABLATIONS_TOPOLOGY
+  assert {(c, where) for c in planned.values()} <= set(plan_rows.rows())
+  ablation = "configs/imagenet_ablations.py:{}".format
+  headline = "configs/imagenet.py:{},unet".format
+  # A schedule is two numbers; the sixteenth of table 3 is the headline's.
+  assert planned[ablation("2,256,cosine")] == headline(256)
+  assert planned[ablation("3,16")] == headline(128)
+  assert planned[ablation("6,512,plain")] == ablation("5,dwt_2")
+  assert planned[ablation("3,none")] == ablation("3,none")
+  assert len(set(planned.values())) == 19
 
 
 def test_what_is_planned_is_not_planned_again(tmp_path):

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which configs are planned for which TPUs."""
+
+import functools
+import json
+
+import ml_collections
+
+from configs import imagenet
+from configs import imagenet_ablations
+from experiments import workdir
+
+FILES = {
+  "configs/imagenet.py": imagenet,
+  "configs/imagenet_ablations.py": imagenet_ablations,
+}
+SIZES = (128, 256, 512, 1024)
+HEADLINES = tuple(
+  f"configs/imagenet.py:{size},{network}"
+  for network in ("uvit", "unet")
+  for size in SIZES
+)
+# 128 chips of v4 are the paper's hardware for the U-ViT.
+TOPOLOGIES = ("v4:4x4x8", "v5e:16x16", "v5p:4x4x8", "v6e:16x16")
+# 64 TPUv2 are the paper's for this U-Net.
+EXTRA = (("configs/imagenet.py:256,unet", "v2:8x8"),)
+# The ablations' are planned for one.
+ABLATIONS_TOPOLOGY = "v5e:16x16"
+
+
+def load(config: str) -> ml_collections.ConfigDict:
+  """The config of a file and its argument: configs/imagenet.py:128,unet."""
+  file, _, arg = config.partition(":")
+  return FILES[file].get_config(arg)
+
+
+def _program(config: str) -> str:
+  """What decides which program is compiled, but for numbers in it."""
+  content = workdir.as_json(load(config))
+  # Constants, and how often it runs.
+  del content["schedule"], content["train"]["total_steps"]
+  return json.dumps(content, sort_keys=True)
+
+
+@functools.cache
+def ablations() -> dict[str, str]:
+  """Rows of configs/imagenet_ablations.py -> the config that is planned.
+
+  That is the first with the same program, a headline where there is one.
+  """
+  planned = {_program(c): c for c in HEADLINES if c.endswith(",unet")}
+  found = {}
+  for arg in imagenet_ablations.ROWS:
+    config = f"configs/imagenet_ablations.py:{arg}"
+    found[config] = planned.setdefault(_program(config), config)
+  return found
+
+
+def rows() -> list[tuple[str, str]]:
+  """(config, topology) of everything to plan, each once."""
+  pairs = [(config, where) for where in TOPOLOGIES for config in HEADLINES]
+  planned = [(config, ABLATIONS_TOPOLOGY) for config in ablations().values()]
+  return list(dict.fromkeys([*pairs, *EXTRA, *planned]))
