@@ -66,7 +66,8 @@ def prepare(config, workdir):
   """Everything that the user can get wrong, before anything is compiled.
 
   Returns:
-    The run's folder, the stream of this process's batches, and the programs.
+    The run's folder, the stream of this process's batches, the programs, and
+    the number of images.
   """
   source = data.make_source(
     name=config.data.name,
@@ -82,23 +83,23 @@ def prepare(config, workdir):
     )
   mesh = sharding.make_mesh(**config.mesh)
   checks.check_train(config, mesh.size)
-  path = workdir_lib.check(workdir, config)
+  path = workdir_lib.check(workdir, config, len(source))
   source = build.decoded_if_asked(config, source)
   rows = sharding.local_rows(sharding.by_example(mesh), config.train.batch_size)
   stream = build.make_stream(config, source, rows)
   programs = programs_lib.make_programs(config, mesh)
   checks.trace(programs, config.train.num_samples)
   _ = stream[0]  # Reading finds a broken image.
-  return path, stream, programs
+  return path, stream, programs, len(source)
 
 
-def claim(path, config, stack):
+def claim(path, config, num_images, stack):
   """Process 0 locks the run's folder for this job; returns how to let it go."""
   owner, release = None, lambda: None
   with processes.same_fate():
     if processes.is_first():
       owner, release = stack.enter_context(lock.hold(path))
-      workdir_lib.claim(path, config)
+      workdir_lib.claim(path, config, num_images)
   owner = processes.of_first(owner)
   with processes.same_fate():
     lock.require_owner(path, owner)
@@ -139,8 +140,8 @@ def train(config, workdir, stack):
   watch = stack.enter_context(preemption.watch())
   agree(config)
   with processes.same_fate():
-    path, stream, programs = prepare(config, workdir)
-  watch.last_words.append(claim(path, config, stack))
+    path, stream, programs, num_images = prepare(config, workdir)
+  watch.last_words.append(claim(path, config, num_images, stack))
   say = print if processes.is_first() else lambda text: None
   say(sizes.size_table(programs.network, build.image_shape(config)))
   manager = checkpoints.open_manager(path, keep=t.keep_checkpoints)

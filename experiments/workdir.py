@@ -64,12 +64,20 @@ def write_json(path: pathlib.Path, content) -> None:
   write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
-def check(workdir: str, config: ml_collections.ConfigDict) -> pathlib.Path:
-  """Makes the folder, or checks that it is a run of this config.
+def check(
+  workdir: str, config: ml_collections.ConfigDict, num_images: int
+) -> pathlib.Path:
+  """Makes the folder, or checks that it is a run of this config and data.
+
+  Args:
+    workdir: the folder.
+    config: of the run.
+    num_images: in the training split; the order of all batches depends on it.
 
   Raises:
     PermissionError: if the folder can't be written to.
-    ValueError: if it holds a run of another config.
+    ValueError: if it holds a run of another config, or of as many images as
+      the training split no longer has.
   """
   if "://" in workdir:
     raise ValueError(
@@ -91,12 +99,12 @@ def check(workdir: str, config: ml_collections.ConfigDict) -> pathlib.Path:
       f"--workdir={workdir} has checkpoints but no config.json to say what of; "
       "use another --workdir"
     )
-  _require_same(path, config)
+  _require_same(path, config, num_images)
   return path
 
 
-def _require_same(path, config):
-  """Raises ValueError if the folder has the config of another run."""
+def _require_same(path, config, num_images):
+  """Raises ValueError if the folder has another run's config or data."""
   if not (path / "config.json").exists():
     return
   old = json.loads((path / "config.json").read_text())
@@ -111,17 +119,31 @@ def _require_same(path, config):
       f"--workdir={path} holds a run of another config: {'; '.join(changed)}. "
       "Use another --workdir, or the same config"
     )
+  if not (path / "environment.json").exists():
+    return
+  begun_with = json.loads((path / "environment.json").read_text())
+  if begun_with.get("num_images", num_images) != num_images:
+    raise ValueError(
+      f"--workdir={path} holds a run of {begun_with['num_images']:,} images, "
+      f"and data.split={config.data.split!r} of {config.data.name} has "
+      f"{num_images:,}: its batches would be others. Give it the same images "
+      "(data.data_dir), or use another --workdir"
+    )
 
 
-def claim(path: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+def claim(
+  path: pathlib.Path, config: ml_collections.ConfigDict, num_images: int
+) -> None:
   """Writes config.json and environment.json, while the caller has the lock.
 
   Raises:
-    ValueError: if another config came between since `check`.
+    ValueError: if another run came between since `check`.
   """
-  _require_same(path, config)
+  _require_same(path, config, num_images)
   write_json(path / "config.json", as_json(config))
-  write_json(path / "environment.json", environment())
+  write_json(
+    path / "environment.json", {**environment(), "num_images": num_images}
+  )
 
 
 def as_json(config: ml_collections.ConfigDict) -> dict:

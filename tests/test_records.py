@@ -334,7 +334,12 @@ def test_missing_checkpoints(saved, tmp_path):
 def make_config(**optim):
   return ml_collections.ConfigDict(
     {
-      "data": {"name": "digits", "data_dir": None, "num_threads": 1},
+      "data": {
+        "name": "digits",
+        "split": "train",
+        "data_dir": None,
+        "num_threads": 1,
+      },
       "model": {"channel_multiplier": (1, 2)},
       "optim": {"lr": 1e-3, **optim},
       "train": {"seed": 0, "total_steps": 10},
@@ -344,25 +349,25 @@ def make_config(**optim):
 
 
 def test_workdir_of_the_same_config(tmp_path):
-  path = workdir_lib.check(str(tmp_path / "a" / "b"), make_config())
-  workdir_lib.claim(path, make_config())
-  assert workdir_lib.check(str(path), make_config()) == path
+  path = workdir_lib.check(str(tmp_path / "a" / "b"), make_config(), 9)
+  workdir_lib.claim(path, make_config(), 9)
+  assert workdir_lib.check(str(path), make_config(), 9) == path
   changed = make_config()
   changed.train.total_steps = 20
   changed.data.num_threads = 8
   changed.data.data_dir = "/elsewhere"
   changed.sample.method = "heun"
-  assert workdir_lib.check(str(path), changed) == path
+  assert workdir_lib.check(str(path), changed, 9) == path
 
 
 def test_workdir_of_another_config(tmp_path):
   workdir_lib.claim(
-    workdir_lib.check(str(tmp_path), make_config()), make_config()
+    workdir_lib.check(str(tmp_path), make_config(), 9), make_config(), 9
   )
   changed = make_config(lr=2e-3, b1=0.5)
   changed.model.channel_multiplier = (1, 4)
   with pytest.raises(ValueError) as error:
-    workdir_lib.check(str(tmp_path), changed)
+    workdir_lib.check(str(tmp_path), changed, 9)
   for part in (
     str(tmp_path),
     "config.optim.lr is 0.001 there, 0.002 here",
@@ -374,12 +379,23 @@ def test_workdir_of_another_config(tmp_path):
   assert "seed" not in str(error.value)
   # Of two jobs that found a fresh folder, the second to have the lock.
   with pytest.raises(ValueError, match="holds a run of another config"):
-    workdir_lib.claim(tmp_path, changed)
+    workdir_lib.claim(tmp_path, changed, 9)
+
+
+def test_workdir_of_other_images(tmp_path):
+  config = make_config()
+  workdir_lib.claim(tmp_path, config, 3068)
+  assert workdir_lib.check(str(tmp_path), config, 3068) == tmp_path
+  message = "3,068 images.*'train' of digits has 3,069.*data.data_dir"
+  with pytest.raises(ValueError, match=message):
+    workdir_lib.check(str(tmp_path), config, 3069)
+  with pytest.raises(ValueError, match=message):
+    workdir_lib.claim(tmp_path, config, 3069)
 
 
 def test_config_comes_back(tmp_path):
   config = make_config()
-  workdir_lib.claim(tmp_path, config)
+  workdir_lib.claim(tmp_path, config, 9)
   loaded = workdir_lib.load_config(str(tmp_path))
   assert loaded.to_json(sort_keys=True) == config.to_json(sort_keys=True)
   with pytest.raises(FileNotFoundError, match="config.json.*train first"):
@@ -388,7 +404,7 @@ def test_config_comes_back(tmp_path):
 
 def test_environment(tmp_path, monkeypatch):
   monkeypatch.setenv("XLA_FLAGS", "--some_flag")
-  workdir_lib.claim(tmp_path, make_config())
+  workdir_lib.claim(tmp_path, make_config(), 9)
   environment = json.loads((tmp_path / "environment.json").read_text())
   assert environment["command"][:2] == ["python", "-m"]
   assert environment["command"][3:] == sys.argv[1:]
@@ -396,6 +412,7 @@ def test_environment(tmp_path, monkeypatch):
   assert environment["versions"]["numpy"] == np.__version__
   assert environment["devices"] == ["cpu"]
   assert environment["num_processes"] == 1
+  assert environment["num_images"] == 9
   assert environment["xla_flags"] == "--some_flag"
   assert environment["python"].startswith("3.")
 
