@@ -275,6 +275,10 @@ def evaluate():
     for name, value in record["samples"].items():
       say(f"{name}: {value}")
   if processes.is_first():
+    if _GRID.value:
+      grid = pathlib.Path(_GRID.value)
+      # Of which samples a picture is, wherever it is copied to.
+      record["grid"] = {"name": grid.name, "hash": features.file_hash(grid)}
     record["environment"] = workdir_lib.environment()
     records.append_result(results, record)
   say(f"appended to {results}")

@@ -10,6 +10,7 @@ import itertools
 
 from configs import photographs
 from scripts import photograph_runs
+from scripts import protocols
 from scripts import results
 
 # Table 2: by name the references at the noisy end and at the other, by images'
@@ -55,6 +56,12 @@ def schedules(
   return {schedule: bins for schedule, bins in of_schedule.items() if bins}
 
 
+def is_apart(size: int, schedule: str) -> bool:
+  """Whether a schedule is another than "shifted to half", or that itself."""
+  half = SCHEDULES["shifted to half"](size)
+  return schedule == "shifted to half" or SCHEDULES[schedule](size) != half
+
+
 def patchings(found: list[dict]) -> dict:
   """Ratios to no patching, by size, patching, first level's channels and form.
 
@@ -91,30 +98,48 @@ def _of_schedules(data: str) -> str:
   of_size = {
     size: schedules(size, found, data) for size in photographs.PATCHING
   }
+  args = [f"{size},table2,small" for size in photographs.PATCHING]
   columns = {
     f"{size}: {name}": of_size[size][name]
-    for name, references in SCHEDULES.items()
+    for name in SCHEDULES
     for size in photographs.PATCHING
     # Half of 64 is 32: one column.
-    if name in of_size[size]
-    and (name == "shifted to half" or references(size) != (size / 2,) * 2)
+    if name in of_size[size] and is_apart(size, name)
   }
-  return _table(columns, "of the cosine schedule", data)
+  return _table(
+    columns, "of the cosine schedule", data, _runs(args, found, data)
+  )
 
 
 def photographs_table5_ratios() -> str:
   """A column a patching, size, width and form, of clothes."""
-  columns = patchings(results.lines("photographs"))
-  return _table(columns, "without patching", photograph_runs.CLOTHING)
+  found = results.lines("photographs")
+  args = [
+    f"{size},{study},{form}"
+    for study in ("table5", "width")
+    for form, size in itertools.product(photographs.FORMS, photographs.PATCHING)
+  ]
+  data = photograph_runs.CLOTHING
+  columns = patchings(found)
+  return _table(columns, "without patching", data, _runs(args, found, data))
 
 
-def _table(columns: dict[str, dict], base: str, data: str) -> str:
+def _runs(args: list[str], found: list[dict], data: str) -> list[dict]:
+  """Of all points of studies that have results."""
+  of_args = [photograph_runs.by_name(arg, found, data) for arg in args]
+  return [r for names in of_args for runs in names.values() for r in runs]
+
+
+def _table(
+  columns: dict[str, dict], base: str, data: str, runs: list[dict]
+) -> str:
   """A row a bin of log-SNR.
 
   Args:
     columns: ratios by name.
     base: what they are against, in words.
     data: of which photographs.
+    runs: what the ratios are of.
   """
   if not columns:
     return "Not yet run."
@@ -134,8 +159,9 @@ def _table(columns: dict[str, dict], base: str, data: str) -> str:
   seeds = (str(len(next(iter(of.values())))) for of in columns.values())
   return (
     results.markdown(("log-SNR", *columns), [("seeds", *seeds), *rows])
-    + f"\n\nv-MSE of held-out photographs of {data} against that {base} and of "
-    "the same seed, with the standard error over seeds."
+    + f"\n\nv-MSE against that {base} and of the same seed, with the standard "
+    f"error over seeds. Of {protocols.held_out_loss(data, runs)}; "
+    f"{results.where(*(r['environment'] for r in runs))}."
   )
 
 

@@ -2,6 +2,7 @@
 """Tables of the ablations on photographs, by the held-out loss by log-SNR."""
 
 from scripts import photograph_runs
+from scripts import protocols
 from scripts import results
 
 # Studies of the form `small` with a table here, and the images' sizes.
@@ -45,17 +46,11 @@ def by_logsnr(points: list[tuple[str, list[dict]]]) -> str:
   for low, high in photograph_runs.shared_bins(losses):
     cells = [photograph_runs.cell(bins[low, high], 3) for bins in losses]
     rows.append((f"{low:g} to {high:g}", *cells))
-  newest = by_point[-1][-1]
-  batch_size = newest["config"]["train"]["batch_size"]
-  ema = " and ".join(
-    f"{decay:g}"
-    for decay in sorted({r["ema_decay"] for of in by_point for r in of})
-  )
+  all_runs = [r for runs in by_point for r in runs]
+  what = protocols.held_out_loss(photograph_runs.folder(all_runs[0]), all_runs)
   return (
-    f"{results.markdown(('log-SNR', *header), rows)}\n\n"
-    f"v-MSE of the {newest['held_out_split']} split of "
-    f"{photograph_runs.folder(newest)}, EMA {ema}, {batch_size} images a step; "
-    f"{results.where(*(r['environment'] for of in by_point for r in of))}."
+    f"{results.markdown(('log-SNR', *header), rows)}\n\nv-MSE of {what}; "
+    f"{results.where(*(r['environment'] for r in all_runs))}."
   )
 
 

@@ -50,7 +50,7 @@ def _gib(num_bytes) -> str:
   return f"{num_bytes / GIB:.1f}"
 
 
-def _compiled_flops(answer, plan) -> float:
+def compiled_flops(answer, plan) -> float:
   """Per image, over all devices."""
   devices = plan["num_chips"] * plan["chip"]["devices"]
   return answer["flops"] * devices / answer["num_images"]
@@ -77,7 +77,7 @@ def plans_summary() -> str:
       (
         _name(plan),
         f"{step['spare']:.0%}",
-        f"{_compiled_flops(step, plan) / 1e12:.2f}",
+        f"{compiled_flops(step, plan) / 1e12:.2f}",
         _at_best(step["speed"], f"{at_best:.1f}"),
         "-" if paper is None else f"{paper}",
       )
@@ -145,7 +145,7 @@ def plans_work() -> str:
   for plan in _that_compile():
     step = plan["train_step"]
     model = step["model_flops_per_image"]
-    flops = _compiled_flops(step, plan)
+    flops = compiled_flops(step, plan)
     rows.append(
       (
         _name(plan),
@@ -178,7 +178,7 @@ def plans_sizes() -> str:
       flops = []
       for size in (128, 256, 512, 1024):
         plan = found.get((f"configs/imagenet.py:{size},{network}", topology))
-        flops.append(plan and _compiled_flops(plan["train_step"], plan))
+        flops.append(plan and compiled_flops(plan["train_step"], plan))
       if not flops[0]:
         continue
       cells = ["-" if f is None else f"{f / flops[0]:.3f}" for f in flops]
@@ -351,7 +351,7 @@ def plans_ablations() -> str:
         _row(config),
         f"{step['num_parameters'] / 1e6:,.0f}",
         f"{_gib(step['memory']['peak'])} ({step['spare']:.0%} to spare)",
-        f"{_compiled_flops(step, plan) / 1e12:.2f}",
+        f"{compiled_flops(step, plan) / 1e12:.2f}",
         _at_best(step["speed"], f"{at_best:.1f}"),
         _gib(sample["memory"]["peak"]) if "memory" in sample else "no fit",
         _row(planned),

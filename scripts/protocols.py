@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a number of samples depends on, as captions and cells say it."""
+"""What numbers depend on, as captions and cells say it."""
 
 
 def evaluations(samples: dict) -> str:
@@ -25,6 +25,33 @@ def sampler(record: dict) -> str:
   return (
     f"{evaluations(s)} evaluations of {s['method']} uniform in "
     f"{s['spacing']}, {guided}, EMA {record['ema_decay']:g}"
+  )
+
+
+def _all(values, form: str) -> str:
+  """Those that were recorded, each once, or "" of older records."""
+  found = sorted(set(values) - {None})
+  return f", {form.format(' and '.join(map(str, found)))}" if found else ""
+
+
+def held_out_loss(data: str, runs: list[dict]) -> str:
+  """Of which images and noise losses are, and of which trainings.
+
+  Args:
+    data: which photographs.
+    runs: records of one data set and split.
+  """
+  of_training = [r["config"]["train"] for r in runs]
+  steps = sorted({r["checkpoint_step"] for r in runs})
+  batch_sizes = sorted({t["batch_size"] for t in of_training})
+  return (
+    f"the {runs[-1]['held_out_split']} split of {data}"
+    + _all((r.get("num_held_out") for r in runs), "{} images")
+    + _all((r.get("held_out_hash") for r in runs), "of pixels {}")
+    + _all((r.get("seed") for r in runs), "noise of seed {}")
+    + _all((r["ema_decay"] for r in runs), "EMA {}")
+    + f", {' and '.join(f'{n:,}' for n in steps)} steps of "
+    + f"{' and '.join(map(str, batch_sizes))} images"
   )
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The real program measures samples of RGB images by a feature network."""
 
+import hashlib
 import json
 
 import mobilenet_file
@@ -131,6 +132,9 @@ def test_samples_are_compared_with_both_splits(run):
   assert second["samples"]["real"] == samples["real"]
   with PIL.Image.open(run / "grid.png") as grid:
     assert grid.width == 2 * 65 + 1  # a column per class
+  digest = hashlib.sha256((run / "grid.png").read_bytes()).hexdigest()
+  drawn = [r["grid"] for r in (first, second) if "grid" in r]
+  assert drawn == [{"name": "grid.png", "hash": digest[:16]}]
 
 
 def assert_same_numbers(found, expected, name=""):
@@ -164,6 +168,7 @@ def test_processes_find_what_one_finds(run, batch_size):
   expected, found = record(run, one), record(run, two)
   assert expected.pop("environment")["num_processes"] == 1
   assert found.pop("environment")["num_processes"] == 2
+  assert found.pop("grid")["name"] == "grid_of_two.png"
   for theirs, ours in zip(
     expected.pop("held_out_loss"), found.pop("held_out_loss"), strict=True
   ):

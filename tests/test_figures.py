@@ -50,6 +50,7 @@ def picture(path, *, changed=0, software="one", side=100):
   pixels.reshape(-1, 3)[:changed, 1] = 100
   info = PIL.PngImagePlugin.PngInfo()
   info.add_text("Software", software)
+  info.add_text("Numbers", numbers.of(canvas_lib.blank(2)))
   PIL.Image.fromarray(pixels).save(path, pnginfo=info)
   return path
 
@@ -88,7 +89,7 @@ def curve(values, *, word="loss"):
     (curve([0.94, 0.8, 0.5]), "has a point at 0.93, drawn again at 0.94"),
     (curve([0.93, np.nan, 0.5]), "drawn again at nan"),
     (curve([0.93, 0.8, 0.5], word="cost"), "words ['loss', 'shifted'], drawn"),
-    (canvas_lib.blank(200), "where drawn again has none"),
+    (canvas_lib.blank(200), "['loss', 'shifted'], drawn again []"),
   ],
 )
 def test_a_point_that_moves_is_a_difference(changed, how):
@@ -96,6 +97,21 @@ def test_a_point_that_moves_is_a_difference(changed, how):
   committed = numbers.of(curve([0.93, 0.8, 0.5]))
   found = numbers.difference(committed, numbers.of(changed))
   assert found == how if how is None else how in found
+
+
+def test_a_word_on_pictures_that_changes_is_a_difference():
+  """A number on a photograph is few pixels, and no point of a curve."""
+
+  def labelled(word):
+    figure = canvas_lib.blank(200)
+    canvas_lib.place(figure, 0, 0, np.zeros((9, 9, 3), np.uint8))
+    canvas_lib.outlined(figure.text(0, 0, word))
+    return numbers.of(figure)
+
+  assert numbers.difference(labelled("0.76"), labelled("0.76")) is None
+  found = numbers.difference(labelled("0.76"), labelled("0.78"))
+  assert found == "has the words ['0.76'], drawn again ['0.78']"
+  assert numbers.difference("", labelled("0.76")) == "has no numbers yet"
 
 
 def test_numbers_are_in_the_file(tmp_path):
@@ -115,6 +131,7 @@ def test_check_names_the_figures(tmp_path, monkeypatch):
   with PIL.Image.open(tmp_path / "b.png") as image:
     info = PIL.PngImagePlugin.PngInfo()
     info.add_text("Software", image.info["Software"])
+    info.add_text("Numbers", image.info["Numbers"])
     image.rotate(180).save(tmp_path / "b.png", pnginfo=info)
   missing, different = figures.check(tmp_path)
   assert missing == "a.png is not there"

@@ -14,6 +14,7 @@ from scripts import photograph_runs
 from scripts import photograph_sampler_tables
 from scripts import photograph_status
 from scripts import photograph_tables
+from scripts import protocols
 from scripts import results as results_lib
 from scripts.figures import measured
 from scripts.figures import photograph_schedules
@@ -447,6 +448,23 @@ def test_a_stray_evaluation_hides_no_row(results):
   assert photograph_sampler_tables.records("uvit") == [mine[1], again]
 
 
+def test_what_losses_are_of():
+  old = record_of_loss("64,table4,small", {}, {})
+  new = record_of_loss("64,table4,small", {}, {}) | {
+    "num_held_out": 372,
+    "held_out_hash": "a" * 16,
+    "seed": 0,
+  }
+  # Older records say less of what is the same.
+  assert protocols.held_out_loss("clothing", [old, new]) == (
+    f"the test split of clothing, 372 images, of pixels {'a' * 16}, noise of "
+    "seed 0, EMA 0.99, 2,000 steps of 16 images"
+  )
+  assert protocols.held_out_loss("clothing", [old]) == (
+    "the test split of clothing, EMA 0.99, 2,000 steps of 16 images"
+  )
+
+
 def test_losses_of_the_trainings_of_the_u_vit(results):
   def run_of(step, loss, ema_decay):
     r = sampled("ddim", 32, 1.0, step=step)
@@ -458,7 +476,10 @@ def test_losses_of_the_trainings_of_the_u_vit(results):
   table = photograph_sampler_tables.photographs_uvit_loss()
   *_, line = table.split("\n\n")[0].splitlines()
   assert line == "| -3 to 0 | 0.500 | 0.250 |"
-  assert "of flowers, EMA 0.9 and 0.99, 64 images a step" in table
+  assert (
+    "of flowers, EMA 0.9 and 0.99, 2,000 and 6,000 steps of 64 images; "
+    in table
+  )
   results([])
   assert photograph_sampler_tables.photographs_uvit_loss() == "Not yet run."
 

@@ -78,7 +78,6 @@ def save(canvas: figure.Figure, path) -> None:
   """
   canvas.savefig(
     path,
-    # Of photographs alone there are none, and no empty entry.
-    metadata={"Numbers": numbers.of(canvas) or None},
+    metadata={"Numbers": numbers.of(canvas)},
     pil_kwargs={"optimize": True},
   )

@@ -39,7 +39,7 @@ def _thinned(curve) -> list:
 
 
 def of(canvas) -> str:
-  """JSON of a figure's curves and words, or "" if it has no curve."""
+  """JSON of a figure's curves and words."""
   curves = [
     _thinned(curve)
     for axes in canvas.axes
@@ -51,16 +51,13 @@ def of(canvas) -> str:
     words += [axes.get_title(), axes.get_xlabel(), axes.get_ylabel()]
     words += [text.get_text() for text in axes.texts]
     words += axes.get_legend_handles_labels()[1]
-  if not curves:
-    return ""
   return json.dumps({"curves": curves, "words": list(filter(None, words))})
 
 
 def difference(old: str, new: str) -> str | None:
   """How two figures' `of` differ, or None."""
-  if not (old and new):
-    has = "numbers where drawn again has none" if old else "no numbers yet"
-    return None if old == new else f"has {has}"
+  if not old:
+    return "has no numbers yet"
   old, new = json.loads(old), json.loads(new)
   if old["words"] != new["words"]:
     return f"has the words {old['words']}, drawn again {new['words']}"

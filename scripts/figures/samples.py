@@ -2,9 +2,9 @@
 """Samples of networks trained on photographs, a row for each way of sampling.
 
 Cut out of grids that experiments.train and experiments.evaluate drew, and
-scripts.photograph_grid of photographs; they lie in experiments/results/samples,
-some of them as their upper rows alone. All rows of a network's samples begin
-with the same classes and the same noise.
+scripts.photograph_grid of photographs; they were copied into
+experiments/results/samples, some of them as their upper rows alone. All rows of
+a network's samples begin with the same classes and the same noise.
 """
 
 import numpy as np

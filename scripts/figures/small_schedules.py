@@ -38,7 +38,8 @@ def draw():
     axes.set_xticks(range(-12, 13, 6))
     axes.axhline(1, color=canvas_lib.GREY, linewidth=1)
     for size, (colour, mark) in photograph_schedules.SIZES.items():
-      if bins := by_size[size].get(title):
+      bins = by_size[size].get(title)
+      if bins and photograph_loss_ratios.is_apart(size, title):
         photograph_schedules.draw_by_logsnr(
           axes,
           bins,

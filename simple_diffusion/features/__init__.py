@@ -16,8 +16,16 @@ from simple_diffusion.features import mobilenet
 from simple_diffusion.features.network import FeatureNetwork
 from simple_diffusion.features.network import Features
 from simple_diffusion.features.network import extract
+from simple_diffusion.features.network import file_hash
 
-__all__ = ["NETWORKS", "FeatureNetwork", "Features", "extract", "load"]
+__all__ = [
+  "NETWORKS",
+  "FeatureNetwork",
+  "Features",
+  "extract",
+  "file_hash",
+  "load",
+]
 
 NETWORKS = {
   mobilenet.NAME: mobilenet.load,
