@@ -820,7 +820,7 @@ def test_patchings_are_compared_with_none(results):
     "| 3 to 4 | +50.0% ± 50.0% |  |  | -50.0% |",
     "| 3 to 5 |  | +100.0% | +50.0% |  |",
   ]
-  assert "photographs of clothing against that without patching" in caption
+  assert "against that without patching" in caption
   # Without its base a patching has no column.
   results(others[:3])
   table = photograph_loss_ratios.photographs_table5_ratios()
@@ -859,7 +859,7 @@ def test_small_schedules_of_flowers(results):
   ):
     table, _, caption = make().partition("\n\n")
     assert table.splitlines()[-1] == f"| 0 to 3 | {cell}.0% |"
-    assert f"photographs of {data} against that of the cosine" in caption
+    assert f"Of the test split of {data}, " in caption
   make = {make.__name__: make for make in photograph_loss_tables.MAKERS}[
     "photographs_table2_small_loss_128_flowers"
   ]
