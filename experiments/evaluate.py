@@ -74,6 +74,8 @@ _GRID = flags.DEFINE_string(
   f"as each has some; of more than {grids.MAX_CLASS_COLUMNS} classes ten "
   "columns.",
 )
+for _module in (generate, processes):  # for --help
+  flags.adopt_module_key_flags(_module)
 
 
 def images_and_labels(config, source):
@@ -235,6 +237,9 @@ def evaluate():
       )
       for role, split in splits.items()
     }
+    workdir_lib.require_images(
+      pathlib.Path(flags.FLAGS.workdir), config, len(sources["train"])
+    )
     if network and len(sources["held_out"]) < sample_quality.MIN_IMAGES:
       raise ValueError(
         f"split {splits['held_out']!r} has {len(sources['held_out'])} images; "

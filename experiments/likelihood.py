@@ -234,6 +234,14 @@ def main(_):
       split=split,
       data_dir=_DATA_DIR.value or config.data.data_dir,
     )
+    trained_on = data.make_source(
+      name=config.data.name,
+      split=config.data.split,
+      data_dir=_DATA_DIR.value or config.data.data_dir,
+    )
+    workdir_lib.require_images(
+      pathlib.Path(flags.FLAGS.workdir), config, len(trained_on)
+    )
     results = pathlib.Path(_RESULTS.value)
     # Now, so that a folder that can't be made is an error before the work.
     results.parent.mkdir(parents=True, exist_ok=True)

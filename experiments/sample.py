@@ -20,12 +20,13 @@ from experiments import labels as labels_lib
 from simple_diffusion import images
 
 _OUT = flags.DEFINE_string(
-  "out", None, "Files to write, without suffix; default: in the workdir."
+  "out", None, "Files to write, .png and .npz; default: in the workdir."
 )
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 100, "How many.", 1)
 _CLASS = flags.DEFINE_integer(
   "class", None, "Label of all images; default: the classes in turn."
 )
+flags.adopt_module_key_flags(generate)  # for --help
 
 
 def labels_for(num_images, num_classes, label):
@@ -51,6 +52,8 @@ def main(_):
       name += f"_class_{_CLASS.value}"
     default = pathlib.Path(flags.FLAGS.workdir) / "samples" / name
     out = pathlib.Path(_OUT.value or default)
+    if out.suffix in (".png", ".npz"):
+      out = out.with_suffix("")
     out.parent.mkdir(parents=True, exist_ok=True)
   print(f"sampler: {config.sample.to_dict()}")
   pixels = [

@@ -47,6 +47,7 @@ _PROFILE_STEPS = flags.DEFINE_integer(
   "profile_steps", 0, "Steps to profile, after the first record.", 0
 )
 flags.mark_flags_as_required(["config", "workdir"])
+flags.adopt_module_key_flags(processes)  # for --help
 
 
 def agree(config):
@@ -69,10 +70,12 @@ def prepare(config, workdir):
     The run's folder, the stream of this process's batches, the programs, and
     the number of images.
   """
-  source = data.make_source(
-    name=config.data.name,
-    split=config.data.split,
-    data_dir=config.data.data_dir,
+  source, _ = (
+    data.make_source(
+      name=config.data.name, split=split, data_dir=config.data.data_dir
+    )
+    # The held-out split too, which is read only after days of training.
+    for split in (config.data.split, config.data.eval_split)
   )
   if config.model.num_classes is None:
     config.model.num_classes = source.num_classes
@@ -231,6 +234,7 @@ def train(config, workdir, stack):
       with log.paused():
         save_grid(step, state)
   manager.wait_until_finished()
+  progress.close()  # Else what follows stands in its line.
   if start_step < t.total_steps:
     say(f"done: {grid_path(t.total_steps)}")
   else:

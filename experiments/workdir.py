@@ -119,6 +119,17 @@ def _require_same(path, config, num_images):
       f"--workdir={path} holds a run of another config: {'; '.join(changed)}. "
       "Use another --workdir, or the same config"
     )
+  require_images(path, config, num_images)
+
+
+def require_images(
+  path: pathlib.Path, config: ml_collections.ConfigDict, num_images: int
+) -> None:
+  """Raises ValueError if a run was trained on another number of images.
+
+  Its batches would be others, and so would its held-out images where the split
+  is a slice. A run of before the number was written down passes.
+  """
   if not (path / "environment.json").exists():
     return
   begun_with = json.loads((path / "environment.json").read_text())
@@ -126,8 +137,8 @@ def _require_same(path, config, num_images):
     raise ValueError(
       f"--workdir={path} holds a run of {begun_with['num_images']:,} images, "
       f"and data.split={config.data.split!r} of {config.data.name} has "
-      f"{num_images:,}: its batches would be others. Give it the same images "
-      "(data.data_dir), or use another --workdir"
+      f"{num_images:,} now. Give it the same images (data_dir), or train in "
+      "another --workdir"
     )
 
 

@@ -108,6 +108,8 @@ def _alone() -> ocp.CheckpointManagerOptions:
 def _not_restored(manager, step, error):
   """The error to raise; an older step is the remedy of damage alone."""
   text = str(error).strip() or type(error).__name__
+  # There follows the name of a Python method.
+  text = text.partition(" See full TensorStore details")[0]
   others = sorted(set(manager.all_steps()) - {step})
   problem = "can't be read"
   if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
@@ -122,7 +124,7 @@ def _not_restored(manager, step, error):
   elif others:
     remedy = f"move that folder away and rerun to go on from step {others[-1]}"
   else:
-    remedy = "there is no older one"
+    remedy = "there is no older one: train again, in another folder"
   return ValueError(
     f"checkpoint {manager.directory / str(step)} {problem} "
     f"({text.splitlines()[0][:200]}); {remedy}"

@@ -122,7 +122,8 @@ def keys_for(seed: int, indices: jax.Array) -> jax.Array:
   """
   # 2 is for sampling; training, with the same seed, has 0 and 1.
   rng = jax.random.fold_in(jax.random.key(seed), 2)
-  return jax.vmap(lambda index: jax.random.fold_in(rng, index))(indices)
+  fold_in = jax.vmap(lambda index: jax.random.fold_in(rng, index))
+  return fold_in(jnp.asarray(indices))
 
 
 def _normal(keys, step, shape):

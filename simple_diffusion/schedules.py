@@ -148,7 +148,7 @@ class Schedule:
 
 
 def cosine(*, image_size: float, **bounds) -> Schedule:
-  """logsnr(t) = -2 log tan(pi t / 2), clipped: the usual cosine schedule."""
+  """The usual schedule: its logsnr(t) = -2 log tan(pi t / 2), clipped."""
   return Schedule(
     image_size=image_size,
     ref_at_noise=image_size,

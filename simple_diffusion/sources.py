@@ -111,7 +111,8 @@ def split_ranges(split, lengths):
     A list of (name, start, stop).
 
   Raises:
-    ValueError: malformed, or no split of that name; lists the names.
+    ValueError: malformed, or no split of that name; lists the names. Or a
+      slice with no example.
   """
   if split in lengths:
     return [(split, 0, lengths[split])]
@@ -130,7 +131,7 @@ def split_ranges(split, lengths):
       f"unknown split {split!r}; available are {', '.join(lengths)}, and slices"
       f" such as {next(iter(lengths))}[:95%]"
     ) from error
-  return [
+  ranges = [
     (
       part.splitname,
       part.from_ or 0,
@@ -138,3 +139,10 @@ def split_ranges(split, lengths):
     )
     for part in parts
   ]
+  if not any(stop > start for _, start, stop in ranges):
+    counts = ", ".join(f"{name} with {n:,}" for name, n in lengths.items())
+    raise ValueError(
+      f"split {split!r} has no image of {counts}: choose a larger slice, or "
+      "another split"
+    )
+  return ranges

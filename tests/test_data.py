@@ -184,6 +184,8 @@ def test_unknown_split_lists_splits(name, split, tfds_dir, folder_dir):
   data_dir = folder_dir if name == "folder" else tfds_dir
   with pytest.raises(ValueError, match="unknown split .*; available are train"):
     data.make_source(name=name, split=split, data_dir=data_dir)
+  with pytest.raises(ValueError, match="no image of train with 1,438, test"):
+    data.make_source(name="digits", split="train[:0]")
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,11 @@ MISTAKES = {
   ),
   "misspelt_data": (["--config.data.name=cifar1o"], ["similar: cifar10"]),
   "split": (["--config.data.split=trian"], ["'trian'", "train, test"]),
+  "eval_split": (["--config.data.eval_split=val"], ["'val'", "train, test"]),
+  "no_argument": (
+    ["--config=configs/digits.py:8"],
+    ["takes no argument", "no colon"],
+  ),
   "weighting": (
     ["--config.objective.weighting=snrr"],
     ["'snrr'", "constant, elbo, snr, min_snr, sigmoid"],
@@ -88,8 +93,16 @@ MISTAKES = {
     [
       "--config=configs/images.py:64",
       "--config.data.data_dir={tmp}/small",
+      "--config.data.eval_split=train",
     ],
     ["too small", "40"],
+  ),
+  "empty_split": (
+    [
+      "--config=configs/images.py:64",
+      "--config.data.data_dir={tmp}/small",
+    ],
+    ["'train[95%:]' has no image of train with 4", "a larger slice"],
   ),
 }
 

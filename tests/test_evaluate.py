@@ -42,6 +42,9 @@ def run(tmp_path_factory):
         image = PIL.Image.fromarray(pixels)
         image.save(path / "images" / split / name / f"{i}.png")
   folder.prepare(path / "images", path / "data", on_broken="error")
+  for name in ("red", "blue"):
+    (path / "images" / "train" / name / "0.png").unlink()
+  folder.prepare(path / "images", path / "fewer", on_broken="error")
   np.savez(path / "mobilenet.npz", **mobilenet_file.make_file())
   real_runs.finish(
     [
@@ -214,9 +217,10 @@ def test_mistake_in_one_process_ends_both(run, flag, words):
       ],
       "num_samples=3 must be at least 10",
     ),
+    (["--data_dir={run}/fewer"], "a run of 18 images, and data.split='train'"),
   ],
 )
 def test_mistakes_are_told_before_the_work(run, flags, message):
-  child = evaluate(run, *flags)
+  child = evaluate(run, *(flag.format(run=run) for flag in flags))
   _, stderr = child.communicate(timeout=120)
   assert child.returncode == 2 and message in stderr

@@ -85,6 +85,11 @@ def test_it_shrinks_with_the_number_of_images():
   assert 0 < many < few / 20  # In expectation it falls as 1 / N.
 
 
+def test_features_are_not_moments():
+  with pytest.raises(TypeError, match=r"not ndarray.*moments_of\(features\)"):
+    metrics.frechet_distance(np.zeros((4, 2)), np.zeros((4, 2)))
+
+
 def test_sets_of_one_are_refused():
   rng = np.random.default_rng(5)
   with pytest.raises(ValueError, match="at least 2"):

@@ -290,6 +290,10 @@ def test_checkpoint_of_another_network(damaged):
     (MemoryError(), "does not fit into memory (MemoryError); split it"),
     (PermissionError(13, "no"), "may not be read ([Errno 13] no); ask"),
     (KeyError(), "can't be read (KeyError); move that folder away"),
+    (
+      ValueError("Bad chunk. See full TensorStore details: <bound method>"),
+      "can't be read (Bad chunk.); move that folder away",
+    ),
   ],
 )
 def test_only_damage_is_a_reason_to_go_back(monkeypatch, copied, error, words):
@@ -386,11 +390,18 @@ def test_workdir_of_other_images(tmp_path):
   config = make_config()
   workdir_lib.claim(tmp_path, config, 3068)
   assert workdir_lib.check(str(tmp_path), config, 3068) == tmp_path
-  message = "3,068 images.*'train' of digits has 3,069.*data.data_dir"
+  message = "3,068 images.*'train' of digits has 3,069 now.*data_dir"
   with pytest.raises(ValueError, match=message):
     workdir_lib.check(str(tmp_path), config, 3069)
   with pytest.raises(ValueError, match=message):
     workdir_lib.claim(tmp_path, config, 3069)
+
+
+def test_a_run_of_before_images_were_counted_passes(tmp_path):
+  config = make_config()
+  workdir_lib.require_images(tmp_path, config, 3068)  # nothing there
+  workdir_lib.write_json(tmp_path / "environment.json", {"python": "3.11"})
+  workdir_lib.require_images(tmp_path, config, 3068)
 
 
 def test_config_comes_back(tmp_path):

@@ -172,7 +172,7 @@ def made(programs, whole, tmp_path_factory):
         ours,
         "--num_images=7",
         "--batch_size=3",
-        f"--out={folder}/few",
+        f"--out={folder}/few.png",
       ),
     ]
     printed = [job.result() for job in jobs]

@@ -237,7 +237,7 @@ def test_moments(method, tolerance):
 
 
 def test_same_images_from_every_prediction():
-  keys = sampler.keys_for(0, jnp.arange(2))
+  keys = sampler.keys_for(0, [0, 1])
   v, eps, x = (
     sample_gaussian(keys, prediction=p, num_steps=8, method="dpmpp_2m")
     for p in ("v", "eps", "x")

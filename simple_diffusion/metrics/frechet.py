@@ -27,8 +27,15 @@ def frechet_distance(
     moments_b: of the other.
 
   Raises:
+    TypeError: of features in place of their moments.
     ValueError: of fewer than two images a set.
   """
+  for moments in (moments_a, moments_b):
+    if not isinstance(moments, moments_lib.Moments):
+      raise TypeError(
+        f"frechet_distance takes moments, not {type(moments).__name__}: give "
+        "it metrics.moments_of(features)"
+      )
   # The root of the set that may have the lower rank.
   a, b = sorted((moments_a, moments_b), key=lambda moments: moments.count)
   difference = a.mean - b.mean
