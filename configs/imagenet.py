@@ -20,8 +20,8 @@ Expected, unguided FID train/eval (paper, tables 6 and 7):
   unet    2.26/2.88    3.76/3.71    4.30/4.28    6.06
 
 Ours: not yet run, at any size. Mesh, remat and batch stand as planned for v4,
-v5e, v5p and v6e in docs/plans.md (all but the U-Net at 1024): they leave more
-than a tenth of the memory. For 8 GPUs: --config.mesh.fsdp=8.
+v5e, v5p and v6e in docs/plans.md (of the U-Net at 1024 on v5e alone): they
+leave more than a tenth of the memory. For 8 GPUs: --config.mesh.fsdp=8.
 
 What the paper's sources leave open, and what stands here: the U-ViT's schedule
 (shift 32, the best of table 2), whether its 512 run had the multiscale loss

@@ -23,10 +23,11 @@ CLOTHING, FLOWERS = "clothing", "flowers"
 # Studies of half the width that are compared by samples, and the images' sizes.
 SIZES_OF_SAMPLED = {
   "table2": (64, 128, 256),
-  "table3": (64,),
-  "table4": (64,),
-  "table5": (64,),
+  "table3": (64, 128),
+  "table4": (64, 128),
+  "table5": (64, 128),
   "table6": (128,),
+  "weighting": (128,),
 }
 
 # A first level of 32 channels at 256 pixels, as at other sizes; the config had
