@@ -6,6 +6,8 @@ From experiments/results/paper_*.jsonl; the paper's numbers stand beside ours.
 
 from scripts import paper_costs
 from scripts import paper_rows
+from scripts import plan_rows
+from scripts import plan_tables
 from scripts import results
 
 
@@ -51,41 +53,66 @@ def paper_table_1() -> str:
   )
 
 
+def _planned_flops(config: str) -> float | None:
+  """Of the full training step for an image, in the program that was planned."""
+  where = plan_rows.ABLATIONS_TOPOLOGY
+  planned = plan_rows.ablations()[config]
+  plan = plan_tables.newest_plans().get((planned, where))
+  if plan is None or "speed" not in plan["train_step"]:
+    return None
+  return plan_tables.compiled_flops(plan["train_step"], plan)
+
+
 def _speed(table: int) -> str:
   record = results.newest("paper_speed", table=table)
   if record is None:
     return "Not yet measured."
-  names = {
-    row.config.partition(",")[2]: row.name for row in paper_rows.of_table(table)
+  of_row = {
+    row.config.partition(",")[2]: row for row in paper_rows.of_table(table)
   }
-  rows, full = [], {k: r["full_size"] for k, r in record["rows"].items()}
-  baseline = full[record["baseline"]]["train_flops"]
+  planned = {key: _planned_flops(row.config) for key, row in of_row.items()}
+
+  def by(flops: dict) -> dict[str, str]:
+    """Relative speeds of FLOPs, as far as they are known."""
+    base = flops[record["baseline"]]
+    return {
+      k: f"{base / n:.0%}" if base and n else "-" for k, n in flops.items()
+    }
+
+  full = {k: r["full_size"]["train_flops"] for k, r in record["rows"].items()}
+  narrow = {
+    k: r["measured"]["compiled_flops"] for k, r in record["rows"].items()
+  }
+  by_full, by_planned, by_narrow = by(full), by(planned), by(narrow)
+  rows = []
   for key, row in record["rows"].items():
     measured = row["measured"]
-    flops = full[key]["train_flops"]
+    low, high = measured["relative_speed_quartiles"]
     rows.append(
       (
-        names[key],
+        of_row[key].name,
         f"{paper_costs.RELATIVE_SPEED[table][key]:.0%}",
-        f"{baseline / flops:.0%}",
-        f"{measured['relative_speed']:.0%}",
-        f"{flops / 1e12:.2f}",
-        f"{full[key]['parameters'] / 1e9:.2f} B",
+        by_full[key],
+        by_planned[key],
+        by_narrow[key],
+        f"{measured['relative_speed']:.0%} ({low:.0%} to {high:.0%})",
+        f"{full[key] / 1e12:.2f}",
+        f"{row['full_size']['parameters'] / 1e9:.2f} B",
         "{:.1f} s ({:.1f} to {:.1f})".format(
           measured["seconds_per_step"], *measured["seconds_quartiles"]
         ),
-        f"{measured['compiled_flops'] / measured['batch_size'] / 1e9:.1f}",
       )
     )
   header = (
     "relative speed",
     "paper, on TPUs",
-    "by FLOPs, full size",
-    "measured, narrow",
+    "by FLOPs of the formulas, full size",
+    f"by FLOPs compiled for {plan_rows.ABLATIONS_TOPOLOGY}, full size",
+    "by FLOPs compiled here, narrow",
+    "measured here, narrow (quartiles)",
     "TFLOP an image, full size",
     "parameters, full size",
     "step, narrow (quartiles)",
-    "GFLOP an image compiled, narrow",
   )
   first = next(iter(record["rows"].values()))["measured"]
   return (

@@ -89,7 +89,7 @@ def main(_):
     seconds, _ = step_measures.measure(
       sides, rounds=_ROUNDS.value, steps=_STEPS.value
     )
-  speeds = step_measures.relative_speeds(seconds, baseline)
+  low, median, high = step_measures.relative_speeds(seconds, baseline)
   rows = {}
   for i, name in enumerate(names):
     measured = step_measures.describe(sides[i], seconds[i])
@@ -97,11 +97,12 @@ def main(_):
       "full_size": full_size(configs[i]),
       "measured": {
         "compiled_flops": sides[i].step.cost_analysis()["flops"],
-        "relative_speed": float(speeds[i]),
+        "relative_speed": float(median[i]),
+        "relative_speed_quartiles": [float(low[i]), float(high[i])],
         **measured,
       },
     }
-    print(f"{name}: {measured['seconds_per_step']:.2f} s, {speeds[i]:.0%}")
+    print(f"{name}: {measured['seconds_per_step']:.2f} s, {median[i]:.0%}")
   record = {
     "table": table,
     "baseline": BASELINE[table],

@@ -15,6 +15,7 @@ from scripts import narrow_networks
 from scripts import paper_convolutions
 from scripts import paper_measured_tables
 from scripts import paper_pooling
+from scripts import plan_rows
 from scripts import results as results_lib
 from scripts import step_measures
 from simple_diffusion import programs as programs_lib
@@ -114,8 +115,10 @@ def test_recorded_gains_are_at_most_the_square():
 def test_relative_speeds_are_of_neighbours_in_time():
   # The machine is three times slower in the second round, for all.
   seconds = np.array([[1.0, 3.0, 1.0], [2.0, 6.0, 2.5], [0.5, 1.5, 0.5]])
-  found = step_measures.relative_speeds(seconds, 0)
-  np.testing.assert_allclose(found, [1.0, 0.5, 2.0])
+  low, median, high = step_measures.relative_speeds(seconds, 0)
+  np.testing.assert_allclose(low, [1.0, 0.45, 2.0])
+  np.testing.assert_allclose(median, [1.0, 0.5, 2.0])
+  np.testing.assert_allclose(high, [1.0, 0.5, 2.0])
 
 
 def test_narrow_networks_keep_their_shape():
@@ -174,8 +177,9 @@ def speed_record(speeds):
       name: {
         "full_size": {"parameters": 1e9, "train_flops": flops},
         "measured": {
-          "compiled_flops": 5e10,
+          "compiled_flops": flops / 100,
           "relative_speed": speed,
+          "relative_speed_quartiles": [speed - 0.1, speed + 0.2],
           "seconds_per_step": 2.0,
           "seconds_quartiles": [1.5, 2.5],
           "image_size": 128,
@@ -200,7 +204,26 @@ def test_speed_table(tmp_path, monkeypatch):
   record = speed_record([("4", 2e12, 1.0), ("12", 4e12, 0.6)])
   (tmp_path / "paper_speed.jsonl").write_text(json.dumps(record))
   lines = paper_measured_tables.paper_speed_4().splitlines()
-  assert lines[2].startswith("| 4 + 5 blocks | 100% | 100% | 100% | 2.00 |")
-  assert lines[3].startswith("| 12 + 13 blocks | 62% | 50% | 60% | 4.00 |")
+  assert lines[2].startswith("| 4 + 5 blocks | 100% | 100% | - | 100% | 100%")
+  assert lines[3].startswith(
+    "| 12 + 13 blocks | 62% | 50% | - | 50% | 60% (50% to 80%) | 4.00 |"
+  )
   assert "| 2.0 s (1.5 to 2.5) |" in lines[3]
+  # Of 256 chips, whose batch is 512: the headline's program has 12 blocks.
+  plans = [
+    {
+      "config": config,
+      "topology": plan_rows.ABLATIONS_TOPOLOGY,
+      "num_chips": 256,
+      "chip": {"devices": 1},
+      "train_step": {"flops": flops, "num_images": 512, "speed": {}},
+    }
+    for config, flops in (
+      ("configs/imagenet_ablations.py:4,4", 2.0),
+      ("configs/imagenet.py:128,unet", 2.5),
+    )
+  ]
+  (tmp_path / "plans.jsonl").write_text("\n".join(map(json.dumps, plans)))
+  lines = paper_measured_tables.paper_speed_4().splitlines()
+  assert lines[3].startswith("| 12 + 13 blocks | 62% | 50% | 80% | 50% | 60%")
   assert paper_measured_tables.paper_speed_5() == "Not yet measured."
