@@ -58,7 +58,7 @@ def _innermost(error) -> str:
   if "Traceback" in message or "Failed loading config" in message:
     last = message.strip().splitlines()[-1].strip()
     if "get_config() takes 0 positional arguments" in last:
-      return "this config takes no argument, so no colon after its file"
+      return "the config takes no argument: leave out the colon and the rest"
     return last.removeprefix("ValueError: ")
   message = " ".join(message.split())
   if " " not in message:  # Nothing is similar; the key is all that it says.

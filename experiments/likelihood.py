@@ -70,6 +70,7 @@ _DATA_DIR = flags.DEFINE_string(
 _RESULTS = flags.DEFINE_string(
   "results", "experiments/results/likelihood.jsonl", "File to append to."
 )
+flags.adopt_module_key_flags(generate)  # for --help
 
 # Flags that mean nothing to anything else.
 ONLY_FOR = {
@@ -233,14 +234,6 @@ def main(_):
       name=config.data.name,
       split=split,
       data_dir=_DATA_DIR.value or config.data.data_dir,
-    )
-    trained_on = data.make_source(
-      name=config.data.name,
-      split=config.data.split,
-      data_dir=_DATA_DIR.value or config.data.data_dir,
-    )
-    workdir_lib.require_images(
-      pathlib.Path(flags.FLAGS.workdir), config, len(trained_on)
     )
     results = pathlib.Path(_RESULTS.value)
     # Now, so that a folder that can't be made is an error before the work.

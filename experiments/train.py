@@ -70,13 +70,19 @@ def prepare(config, workdir):
     The run's folder, the stream of this process's batches, the programs, and
     the number of images.
   """
-  source, _ = (
-    data.make_source(
-      name=config.data.name, split=split, data_dir=config.data.data_dir
-    )
-    # The held-out split too, which is read only after days of training.
-    for split in (config.data.split, config.data.eval_split)
+  source = data.make_source(
+    name=config.data.name,
+    split=config.data.split,
+    data_dir=config.data.data_dir,
   )
+  try:  # What is read only after days of training.
+    data.make_source(
+      name=config.data.name,
+      split=config.data.eval_split,
+      data_dir=config.data.data_dir,
+    )
+  except ValueError as error:
+    raise ValueError(f"data.eval_split: {error}") from error
   if config.model.num_classes is None:
     config.model.num_classes = source.num_classes
   if config.model.num_classes not in (0, source.num_classes):
@@ -105,6 +111,7 @@ def claim(path, config, num_images, stack):
       workdir_lib.claim(path, config, num_images)
   owner = processes.of_first(owner)
   with processes.same_fate():
+    processes.require_same(num_images=num_images)
     lock.require_owner(path, owner)
   return release
 

@@ -76,8 +76,8 @@ def check(
 
   Raises:
     PermissionError: if the folder can't be written to.
-    ValueError: if it holds a run of another config, or of as many images as
-      the training split no longer has.
+    ValueError: if it holds a run of another config, or of another number of
+      images than the training split has.
   """
   if "://" in workdir:
     raise ValueError(

@@ -98,7 +98,7 @@ def _speed(table: int) -> str:
         f"{measured['relative_speed']:.0%} ({low:.0%} to {high:.0%})",
         f"{full[key] / 1e12:.2f}",
         f"{row['full_size']['parameters'] / 1e9:.2f} B",
-        "{:.1f} s ({:.1f} to {:.1f})".format(
+        "{:.2f} s ({:.2f} to {:.2f})".format(
           measured["seconds_per_step"], *measured["seconds_quartiles"]
         ),
       )

@@ -57,7 +57,7 @@ def schedules(
 
 
 def is_apart(size: int, schedule: str) -> bool:
-  """Whether a schedule is another than "shifted to half", or that itself."""
+  """Whether it is a schedule of its own: at 64 pixels half of it is 32."""
   half = SCHEDULES["shifted to half"](size)
   return schedule == "shifted to half" or SCHEDULES[schedule](size) != half
 
@@ -125,7 +125,7 @@ def photographs_table5_ratios() -> str:
 
 
 def _runs(args: list[str], found: list[dict], data: str) -> list[dict]:
-  """Of all points of studies that have results."""
+  """Of all points of studies, also of those that no column has."""
   of_args = [photograph_runs.by_name(arg, found, data) for arg in args]
   return [r for names in of_args for runs in names.values() for r in runs]
 

@@ -340,10 +340,12 @@ def plans_ablations() -> str:
   for config, planned in plan_rows.ablations().items():
     plan = found.get((planned, topology))
     if plan is None:
+      rows.append((_row(config), "not yet planned", *"----", "-"))
       continue
     step, sample = plan["train_step"], plan["sample"]
     if "speed" not in step:
-      rows.append((_row(config), "**does not fit**", *"----", _row(planned)))
+      cells = ("-", "**does not fit**", "-", "-", "-")
+      rows.append((_row(config), *cells, _row(planned)))
       continue
     at_best = 1 / step["speed"]["step_seconds"]
     rows.append(

@@ -29,9 +29,11 @@ def sampler(record: dict) -> str:
 
 
 def _all(values, form: str) -> str:
-  """Those that were recorded, each once, or "" of older records."""
-  found = sorted(set(values) - {None})
-  return f", {form.format(' and '.join(map(str, found)))}" if found else ""
+  """Each value once; "" if older records do not say it."""
+  found = set(values)
+  if None in found:
+    return ""
+  return f", {form.format(' and '.join(map(str, sorted(found))))}"
 
 
 def held_out_loss(data: str, runs: list[dict]) -> str:
@@ -40,12 +42,21 @@ def held_out_loss(data: str, runs: list[dict]) -> str:
   Args:
     data: which photographs.
     runs: records of one data set and split.
+
+  Raises:
+    ValueError: if they are of several splits.
   """
+  split, *others = {r["held_out_split"] for r in runs}
+  if others:
+    raise ValueError(
+      f"losses of the splits {split} and {', '.join(others)} of {data} are in "
+      "one table: keep one of them in experiments/results"
+    )
   of_training = [r["config"]["train"] for r in runs]
   steps = sorted({r["checkpoint_step"] for r in runs})
   batch_sizes = sorted({t["batch_size"] for t in of_training})
   return (
-    f"the {runs[-1]['held_out_split']} split of {data}"
+    f"the {split} split of {data}"
     + _all((r.get("num_held_out") for r in runs), "{} images")
     + _all((r.get("held_out_hash") for r in runs), "of pixels {}")
     + _all((r.get("seed") for r in runs), "noise of seed {}")

@@ -140,9 +140,9 @@ def split_ranges(split, lengths):
     for part in parts
   ]
   if not any(stop > start for _, start, stop in ranges):
-    counts = ", ".join(f"{name} with {n:,}" for name, n in lengths.items())
+    counts = ", ".join(f"{name} has {n:,}" for name, n in lengths.items())
     raise ValueError(
-      f"split {split!r} has no image of {counts}: choose a larger slice, or "
+      f"split {split!r} has no image ({counts}); choose a larger slice, or "
       "another split"
     )
   return ranges

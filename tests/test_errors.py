@@ -57,10 +57,13 @@ MISTAKES = {
   ),
   "misspelt_data": (["--config.data.name=cifar1o"], ["similar: cifar10"]),
   "split": (["--config.data.split=trian"], ["'trian'", "train, test"]),
-  "eval_split": (["--config.data.eval_split=val"], ["'val'", "train, test"]),
+  "eval_split": (
+    ["--config.data.eval_split=val"],
+    ["data.eval_split: ", "'val'", "train, test"],
+  ),
   "no_argument": (
     ["--config=configs/digits.py:8"],
-    ["takes no argument", "no colon"],
+    ["takes no argument", "leave out the colon"],
   ),
   "weighting": (
     ["--config.objective.weighting=snrr"],
@@ -102,7 +105,7 @@ MISTAKES = {
       "--config=configs/images.py:64",
       "--config.data.data_dir={tmp}/small",
     ],
-    ["'train[95%:]' has no image of train with 4", "a larger slice"],
+    ["data.eval_split: ", "'train[95%:]' has no image (train has 4)"],
   ),
 }
 

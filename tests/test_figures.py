@@ -73,12 +73,14 @@ def test_what_counts_as_a_difference(tmp_path, options, how):
   assert found == how if how is None else how in found
 
 
-def curve(values, *, word="loss"):
+def curve(values, *, word="loss", tick="small", entry="both"):
   figure = canvas_lib.blank(200)
   axes = plots.panel(figure, (0.2, 0.2, 0.7, 0.6), y=word)
   middles, errors = [-7.5, -4.5, -1.5], [0.01, 0.0, 0.01]
   axes.errorbar(middles, values, yerr=errors, label="shifted")
   axes.set_ylim(0, 2)
+  axes.set_yticks([0, 2], labels=["none", tick])
+  figure.legend([axes.containers[0]], [entry])
   return figure
 
 
@@ -88,8 +90,10 @@ def curve(values, *, word="loss"):
     (curve([0.9301, 0.8, 0.5]), None),  # a machine's rounding
     (curve([0.94, 0.8, 0.5]), "has a point at 0.93, drawn again at 0.94"),
     (curve([0.93, np.nan, 0.5]), "drawn again at nan"),
-    (curve([0.93, 0.8, 0.5], word="cost"), "words ['loss', 'shifted'], drawn"),
-    (canvas_lib.blank(200), "['loss', 'shifted'], drawn again []"),
+    (curve([0.93, 0.8, 0.5], word="cost"), "'shifted'], drawn again ['both', 'none', 'small', 'cost'"),
+    (curve([0.93, 0.8, 0.5], tick="large"), "'none', 'large'"),
+    (curve([0.93, 0.8, 0.5], entry="one"), "drawn again ['one', "),
+    (canvas_lib.blank(200), "'shifted'], drawn again []"),
   ],
 )
 def test_a_point_that_moves_is_a_difference(changed, how):

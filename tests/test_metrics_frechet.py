@@ -86,7 +86,7 @@ def test_it_shrinks_with_the_number_of_images():
 
 
 def test_features_are_not_moments():
-  with pytest.raises(TypeError, match=r"not ndarray.*moments_of\(features\)"):
+  with pytest.raises(ValueError, match=r"not ndarray.*moments_of\(features\)"):
     metrics.frechet_distance(np.zeros((4, 2)), np.zeros((4, 2)))
 
 

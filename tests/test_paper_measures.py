@@ -208,7 +208,7 @@ def test_speed_table(tmp_path, monkeypatch):
   assert lines[3].startswith(
     "| 12 + 13 blocks | 62% | 50% | - | 50% | 60% (50% to 80%) | 4.00 |"
   )
-  assert "| 2.0 s (1.5 to 2.5) |" in lines[3]
+  assert "| 2.00 s (1.50 to 2.50) |" in lines[3]
   # Of 256 chips, whose batch is 512: the headline's program has 12 blocks.
   plans = [
     {

@@ -455,14 +455,22 @@ def test_what_losses_are_of():
     "held_out_hash": "a" * 16,
     "seed": 0,
   }
-  # Older records say less of what is the same.
-  assert protocols.held_out_loss("clothing", [old, new]) == (
+  assert protocols.held_out_loss("clothing", [new]) == (
     f"the test split of clothing, 372 images, of pixels {'a' * 16}, noise of "
     "seed 0, EMA 0.99, 2,000 steps of 16 images"
   )
-  assert protocols.held_out_loss("clothing", [old]) == (
+  # What one does not say is said of none.
+  assert protocols.held_out_loss("clothing", [old, new]) == (
     "the test split of clothing, EMA 0.99, 2,000 steps of 16 images"
   )
+  with pytest.raises(ValueError, match="splits .*val.*keep one"):
+    protocols.held_out_loss("clothing", [new, new | {"held_out_split": "val"}])
+
+
+def test_schedules_that_are_the_same_stand_once():
+  assert photograph_loss_ratios.is_apart(64, "shifted to half")
+  assert not photograph_loss_ratios.is_apart(64, "shifted to 32")
+  assert photograph_loss_ratios.is_apart(128, "shifted to 32")
 
 
 def test_losses_of_the_trainings_of_the_u_vit(results):

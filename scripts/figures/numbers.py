@@ -8,10 +8,13 @@ instance, changes fewer pixels than another machine's rounding of a photograph.
 import json
 
 from matplotlib import contour
+from matplotlib import ticker
 import numpy as np
 
 # Of the numbers of a curve, those at equal distances: enough to tell it.
 MAX_OF_A_CURVE = 100
+# What `set_xticks` makes of labels.
+NAMES = (ticker.FixedFormatter, ticker.FuncFormatter)
 # Of a curve's largest number; a machine's rounding is far below.
 TOLERANCE = 1e-3
 
@@ -47,7 +50,13 @@ def of(canvas) -> str:
     if np.isfinite(curve).any()  # Not the offsets of bars, which have none.
   ]
   words = [text.get_text() for text in canvas.texts]
+  for legend in canvas.legends:
+    words += [text.get_text() for text in legend.get_texts()]
   for axes in canvas.axes:
+    for axis in (axes.xaxis, axes.yaxis):
+      # Names in place of numbers, which the points tell.
+      if isinstance(axis.get_major_formatter(), NAMES):
+        words += [label.get_text() for label in axis.get_ticklabels()]
     words += [axes.get_title(), axes.get_xlabel(), axes.get_ylabel()]
     words += [text.get_text() for text in axes.texts]
     words += axes.get_legend_handles_labels()[1]

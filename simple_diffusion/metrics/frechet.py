@@ -27,12 +27,12 @@ def frechet_distance(
     moments_b: of the other.
 
   Raises:
-    TypeError: of features in place of their moments.
-    ValueError: of fewer than two images a set.
+    ValueError: of fewer than two images a set, or of features in place of
+      their moments.
   """
   for moments in (moments_a, moments_b):
     if not isinstance(moments, moments_lib.Moments):
-      raise TypeError(
+      raise ValueError(
         f"frechet_distance takes moments, not {type(moments).__name__}: give "
         "it metrics.moments_of(features)"
       )
