@@ -90,7 +90,10 @@ def curve(values, *, word="loss", tick="small", entry="both"):
     (curve([0.9301, 0.8, 0.5]), None),  # a machine's rounding
     (curve([0.94, 0.8, 0.5]), "has a point at 0.93, drawn again at 0.94"),
     (curve([0.93, np.nan, 0.5]), "drawn again at nan"),
-    (curve([0.93, 0.8, 0.5], word="cost"), "'shifted'], drawn again ['both', 'none', 'small', 'cost'"),
+    (
+      curve([0.93, 0.8, 0.5], word="cost"),
+      "'shifted'], drawn again ['both', 'none', 'small', 'cost'",
+    ),
     (curve([0.93, 0.8, 0.5], tick="large"), "'none', 'large'"),
     (curve([0.93, 0.8, 0.5], entry="one"), "drawn again ['one', "),
     (canvas_lib.blank(200), "'shifted'], drawn again []"),

@@ -761,16 +761,30 @@ def test_dropout_everywhere_costs():
     assert all(min(loss[n, n + 3]) > 1 for n in range(noisiest, 9, 3))
 
 
-def test_features_and_loss_disagree_of_patchings():
+@pytest.mark.parametrize("size", [64, 128])
+def test_features_and_loss_disagree_of_patchings(size):
   """What docs/ablations.md says of table 5, of the committed results."""
   of = photograph_runs.by_name(
-    "64,table5,sampled", photograph_runs.with_samples()
+    f"{size},table5,sampled", photograph_runs.with_samples()
   )
   none = of.pop("patching none")
   for runs in of.values():
     assert max(photograph_tables.kernel_ratios(runs, none)) < 1
     loss = photograph_loss_ratios.against(runs, none)
     assert all(min(loss[bin_]) > 1 for bin_ in ((0, 3), (3, 6), (6, 9)))
+
+
+def test_v_mse_learns_outlines_and_no_details():
+  """What docs/ablations.md says of weightings at 128, of committed results."""
+  of = photograph_runs.by_name(
+    "128,weighting,sampled", photograph_runs.with_samples()
+  )
+  v_mse = of["loss_space v, weighting constant"]
+  sigmoid = of["loss_space eps, weighting sigmoid"]
+  assert min(photograph_tables.kernel_ratios(v_mse, sigmoid)) > 1.1
+  loss = photograph_loss_ratios.against(v_mse, sigmoid)
+  assert all(max(loss[n, n + 3]) < 1 for n in (-15, -12, -9, -6))
+  assert all(min(loss[n, n + 3]) > 1 for n in (-3, 0, 3))
 
 
 def test_the_multiscale_loss_costs_details_at_128():

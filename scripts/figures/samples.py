@@ -49,9 +49,11 @@ SCHEDULES = (
 )
 
 PATCHINGS = (
-  ("clothing_patchings/none", "none", 64, 2),
-  ("clothing_patchings/dwt_1", "5/3 wavelet", 64, 2),
-  ("clothing_patchings/conv_2", "convolution", 64, 2),
+  ("clothing_patchings/none", "64, none", 64, 2),
+  ("clothing_patchings/dwt_1", "64, 5/3 wavelet", 64, 2),
+  ("clothing_patchings/conv_2", "64, convolution", 64, 2),
+  ("clothing_patchings/128_none", "128, none", 128, 1),
+  ("clothing_patchings/128_dwt_1", "128, 5/3 wavelet", 128, 1),
 )
 
 MULTISCALE = (
