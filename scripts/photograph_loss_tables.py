@@ -14,6 +14,14 @@ SIZES_OF_SMALL = {
   "width": (128,),
 }
 
+# Studies on flowers.
+OF_FLOWERS = (
+  (128, "table2", "small"),
+  (64, "table2", "sampled"),
+  (64, "table5", "sampled"),
+  (64, "weighting", "sampled"),
+)
+
 
 def table(args: dict[str, dict], data: str = photograph_runs.CLOTHING) -> str:
   """v-MSE, a row for each bin of log-SNR and a column for each point.
@@ -81,15 +89,13 @@ MAKERS = (
     for study, sizes in photograph_runs.SIZES_OF_SAMPLED.items()
     for size in sizes
   ),
-  _maker(
-    "table2_small_loss_128_flowers",
-    {"128,table2,small": {}},
-    data=photograph_runs.FLOWERS,
-  ),
-  _maker(
-    "table2_sampled_loss_64_flowers",
-    {"64,table2,sampled": {}},
-    data=photograph_runs.FLOWERS,
+  *(
+    _maker(
+      f"{study}_{form}_loss_{size}_flowers",
+      {f"{size},{study},{form}": {}},
+      data=photograph_runs.FLOWERS,
+    )
+    for size, study, form in OF_FLOWERS
   ),
   _maker("table6_loss", {"64,table6": {}}),
   _maker("weighting_loss", {"64,weighting": {}}),

@@ -20,7 +20,8 @@ SAME_POINT = ("model.num_classes", "train.seed")
 # The folders that were prepared.
 CLOTHING, FLOWERS = "clothing", "flowers"
 
-# Studies of half the width that are compared by samples, and the images' sizes.
+# Studies of half the width that are compared by samples, and of clothes the
+# sizes.
 SIZES_OF_SAMPLED = {
   "table2": (64, 128, 256),
   "table3": (64, 128),

@@ -95,9 +95,9 @@ def table(study: str, sizes=tuple(photographs.PATCHING), **changes) -> str:
   )
 
 
-def _maker(study, *args):
+def _maker(study):
   def make():
-    return table(study, *args)
+    return table(study)
 
   make.__name__ = f"photographs_{study.replace(',', '_')}"
   return make
@@ -110,9 +110,6 @@ def photographs_table2_narrow() -> str:
 
 MAKERS = (
   *map(_maker, photographs.STUDIES),
-  *(
-    _maker(f"{study},sampled", sizes)
-    for study, sizes in photograph_runs.SIZES_OF_SAMPLED.items()
-  ),
+  *(_maker(f"{study},sampled") for study in photograph_runs.SIZES_OF_SAMPLED),
   photographs_table2_narrow,
 )

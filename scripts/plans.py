@@ -8,7 +8,7 @@ The rows are those of `plan_rows`.
 Appends a line per config and topology to experiments/results/plans.jsonl, from
 which `scripts.tables` writes docs/plans.md. What the file has of the same code
 and compiler is not compiled again, so a run that was stopped goes on. Two
-compilations at once need up to 13 GiB of memory; all take an hour or two.
+compilations at once need up to 13 GiB of memory; all take two or three hours.
 """
 
 from concurrent import futures

@@ -781,7 +781,9 @@ def test_v_mse_learns_outlines_and_no_details():
   )
   v_mse = of["loss_space v, weighting constant"]
   sigmoid = of["loss_space eps, weighting sigmoid"]
-  assert min(photograph_tables.kernel_ratios(v_mse, sigmoid)) > 1.1
+  ratios = photograph_tables.kernel_ratios(v_mse, sigmoid)
+  mean, error = photograph_runs.mean_and_error(ratios)
+  assert len(ratios) == 3 and min(ratios) > 1 and mean - 1 > 2 * error
   loss = photograph_loss_ratios.against(v_mse, sigmoid)
   assert all(max(loss[n, n + 3]) < 1 for n in (-15, -12, -9, -6))
   assert all(min(loss[n, n + 3]) > 1 for n in (-3, 0, 3))
