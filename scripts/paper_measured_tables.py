@@ -53,11 +53,10 @@ def paper_table_1() -> str:
   )
 
 
-def _planned_flops(config: str) -> float | None:
+def _planned_flops(config: str, plans: dict) -> float | None:
   """Of the full training step for an image, in the program that was planned."""
-  where = plan_rows.ABLATIONS_TOPOLOGY
   planned = plan_rows.ablations()[config]
-  plan = plan_tables.newest_plans().get((planned, where))
+  plan = plans.get((planned, plan_rows.ABLATIONS_TOPOLOGY))
   if plan is None or "speed" not in plan["train_step"]:
     return None
   return plan_tables.compiled_flops(plan["train_step"], plan)
@@ -70,7 +69,10 @@ def _speed(table: int) -> str:
   of_row = {
     row.config.partition(",")[2]: row for row in paper_rows.of_table(table)
   }
-  planned = {key: _planned_flops(row.config) for key, row in of_row.items()}
+  plans = plan_tables.newest_plans()
+  planned = {
+    key: _planned_flops(row.config, plans) for key, row in of_row.items()
+  }
 
   def by(flops: dict) -> dict[str, str]:
     """Relative speeds of FLOPs, as far as they are known."""

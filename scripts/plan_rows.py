@@ -4,16 +4,10 @@
 import functools
 import json
 
-import ml_collections
-
-from configs import imagenet
 from configs import imagenet_ablations
 from experiments import workdir
+from scripts.sweep import points
 
-FILES = {
-  "configs/imagenet.py": imagenet,
-  "configs/imagenet_ablations.py": imagenet_ablations,
-}
 SIZES = (128, 256, 512, 1024)
 HEADLINES = tuple(
   f"configs/imagenet.py:{size},{network}"
@@ -28,15 +22,9 @@ EXTRA = (("configs/imagenet.py:256,unet", "v2:8x8"),)
 ABLATIONS_TOPOLOGY = "v5e:16x16"
 
 
-def load(config: str) -> ml_collections.ConfigDict:
-  """The config of a file and its argument: configs/imagenet.py:128,unet."""
-  file, _, arg = config.partition(":")
-  return FILES[file].get_config(arg)
-
-
 def _program(config: str) -> str:
   """What decides which program is compiled, but for numbers in it."""
-  content = workdir.as_json(load(config))
+  content = workdir.as_json(points.parse_config(config, {}))
   # Constants, and how often it runs.
   del content["schedule"], content["train"]["total_steps"]
   return json.dumps(content, sort_keys=True)

@@ -176,7 +176,7 @@ def plans_sizes() -> str:
   for network, label in (("uvit", "U-ViT"), ("unet", "U-Net")):
     for topology in dict.fromkeys(topology for _, topology in found):
       flops = []
-      for size in (128, 256, 512, 1024):
+      for size in plan_rows.SIZES:
         plan = found.get((f"configs/imagenet.py:{size},{network}", topology))
         flops.append(plan and compiled_flops(plan["train_step"], plan))
       if not flops[0]:

@@ -28,6 +28,7 @@ from experiments import workdir
 from experiments.planning import planner
 from scripts import plan_rows
 from scripts import results
+from scripts.sweep import points
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -74,7 +75,7 @@ def is_done(path: pathlib.Path, row: dict) -> bool:
 def plan_row(path: pathlib.Path, row: dict) -> str:
   """Plans one row and appends it; returns a line that says how it went."""
   began_s = time.perf_counter()
-  config = plan_rows.load(row["config"])
+  config = points.parse_config(row["config"], {})
   result = planner.plan(config, row["topology"], jobs=1)
   records.append_result(
     path, {**row, **result, "environment": workdir.environment()}

@@ -22,6 +22,7 @@ from scripts import plan_rows
 from scripts import plan_tables
 from scripts import plans
 from scripts import results as results_lib
+from scripts.sweep import points as points_lib
 
 needs_libtpu = pytest.mark.skipif(
   importlib.util.find_spec("libtpu") is None,
@@ -309,7 +310,7 @@ def test_each_of_the_papers_configs_is_planned():
   for config, topology in pairs:
     chips.parse_topology(topology)
     kind = "uvit" if config.endswith(",uvit") else "unet"
-    assert plan_rows.load(config).model.name == kind
+    assert points_lib.parse_config(config, {}).model.name == kind
   assert set(plan_tables.PAPER_SPEED) <= set(pairs)
 
 
