@@ -27,6 +27,20 @@ from scripts import readme_tables
 
 ROOT = pathlib.Path(__file__).parent.parent
 
+
+def _of_photographs(*studies):
+  """The tables of studies of configs/photographs.py."""
+  return tuple(
+    make
+    for make in (
+      *photograph_tables.MAKERS,
+      *photograph_loss_tables.MAKERS,
+      *photograph_loss_ratios.MAKERS,
+    )
+    if make.__name__.split("_")[1] in studies
+  )
+
+
 PLACES = (
   (
     "README.md",
@@ -67,15 +81,13 @@ PLACES = (
   ),
   ("docs/plans.md", plan_tables.MAKERS),
   ("docs/paper.md", paper_tables.MAKERS),
-  (
-    "docs/ablations.md",
-    (
-      *photograph_status.MAKERS,
-      *photograph_tables.MAKERS,
-      *photograph_loss_tables.MAKERS,
-      *photograph_loss_ratios.MAKERS,
-    ),
-  ),
+  ("docs/ablations.md", photograph_status.MAKERS),
+  ("docs/ablations/schedules.md", _of_photographs("table2")),
+  ("docs/ablations/dropout.md", _of_photographs("table3")),
+  ("docs/ablations/blocks.md", _of_photographs("table4")),
+  ("docs/ablations/patching.md", _of_photographs("table5", "width")),
+  ("docs/ablations/multiscale.md", _of_photographs("table6")),
+  ("docs/ablations/weightings.md", _of_photographs("weighting")),
   ("docs/samplers.md", photograph_sampler_tables.MAKERS),
   ("docs/metrics.md", metrics_tables.MAKERS),
   ("docs/likelihood.md", (likelihood_tables.likelihood,)),

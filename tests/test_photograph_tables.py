@@ -686,7 +686,7 @@ def test_guidance_brings_samples_nearer():
 
 
 def test_the_sigmoid_weighting_is_the_best():
-  """What docs/ablations.md says of weightings, of the committed results."""
+  """What docs/ablations says of weightings, of the committed results."""
   of = photograph_runs.by_name("64,weighting", photograph_runs.with_samples())
   v = of.pop("loss_space v, weighting constant")
   ratios = {
@@ -698,7 +698,7 @@ def test_the_sigmoid_weighting_is_the_best():
 
 
 def test_the_larger_the_image_the_more_a_shift_helps():
-  """What docs/ablations.md says of table 2, of the committed results."""
+  """What docs/ablations says of table 2, of the committed results."""
   lines = results_lib.lines("photographs")
   losses = {
     size: photograph_loss_ratios.schedules(size, lines)["shifted to half"]
@@ -714,7 +714,7 @@ def test_the_larger_the_image_the_more_a_shift_helps():
 
 
 def test_the_sigmoid_weighting_wants_no_shift():
-  """What docs/ablations.md says of table 2, of the committed results."""
+  """What docs/ablations says of table 2, of the committed results."""
   samples = photograph_runs.with_samples()
   _, of_width = photograph_schedules.by_width(samples).values()
   assert list(of_width) == [64, 128, 256]
@@ -731,7 +731,7 @@ def test_the_sigmoid_weighting_wants_no_shift():
 
 
 def test_what_patching_costs_is_a_matter_of_width():
-  """What docs/ablations.md says of table 5, of the committed results."""
+  """What docs/ablations says of table 5, of the committed results."""
   of = photograph_loss_ratios.patchings(results_lib.lines("photographs"))
   for bin_ in ((-3, 0), (0, 3), (3, 6)):
     (at_64, _), (wide, wide_error), (narrow, narrow_error) = (
@@ -747,7 +747,7 @@ def test_what_patching_costs_is_a_matter_of_width():
 
 
 def test_dropout_everywhere_costs():
-  """What docs/ablations.md says of table 3, of the committed results."""
+  """What docs/ablations says of table 3, of the committed results."""
   of = photograph_runs.by_name(
     "64,table3,sampled", photograph_runs.with_samples()
   )
@@ -763,7 +763,7 @@ def test_dropout_everywhere_costs():
 
 @pytest.mark.parametrize("size", [64, 128])
 def test_features_and_loss_disagree_of_patchings(size):
-  """What docs/ablations.md says of table 5, of the committed results."""
+  """What docs/ablations says of table 5, of the committed results."""
   of = photograph_runs.by_name(
     f"{size},table5,sampled", photograph_runs.with_samples()
   )
@@ -775,7 +775,7 @@ def test_features_and_loss_disagree_of_patchings(size):
 
 
 def test_v_mse_learns_outlines_and_no_details():
-  """What docs/ablations.md says of weightings at 128, of committed results."""
+  """What docs/ablations says of weightings at 128, of committed results."""
   of = photograph_runs.by_name(
     "128,weighting,sampled", photograph_runs.with_samples()
   )
@@ -790,7 +790,7 @@ def test_v_mse_learns_outlines_and_no_details():
 
 
 def test_the_multiscale_loss_costs_details_at_128():
-  """What docs/ablations.md says of table 6, of the committed results."""
+  """What docs/ablations says of table 6, of the committed results."""
   of = photograph_runs.by_name(
     "128,table6,sampled", photograph_runs.with_samples()
   )
