@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes images from a checkpoint: a PNG grid and an npz of all of them.
 
-  python -m experiments.sample --workdir=runs/digits --num_images=100
+  python -m experiments.sample --workdir=runs/digits --num_samples=100
 
 Writes <out>.png, the first 400 in rows of ten, and <out>.npz with images uint8
 [N, H, W, C] and labels int32 [N] (-1 without classes). Image i of a seed is the
@@ -22,23 +22,23 @@ from simple_diffusion import images
 _OUT = flags.DEFINE_string(
   "out", None, "Files to write, .png and .npz; default: in the workdir."
 )
-_NUM_IMAGES = flags.DEFINE_integer("num_images", 100, "How many.", 1)
+_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 100, "How many.", 1)
 _CLASS = flags.DEFINE_integer(
   "class", None, "Label of all images; default: the classes in turn."
 )
 flags.adopt_module_key_flags(generate)  # for --help
 
 
-def labels_for(num_images, num_classes, label):
+def labels_for(num_samples, num_classes, label):
   """[N] labels: all `label`, or the classes in turn if it is None."""
   if label is None:
-    return labels_lib.in_turn(num_images, num_classes)
+    return labels_lib.in_turn(num_samples, num_classes)
   if not 0 <= label < num_classes:
     raise ValueError(
       f"--class={label}, but the network has {num_classes} classes"
       + (f": 0 to {num_classes - 1}" if num_classes else "")
     )
-  return np.full(num_images, label, np.int32)
+  return np.full(num_samples, label, np.int32)
 
 
 def main(_):
@@ -46,7 +46,7 @@ def main(_):
   with cli.user_errors():
     config, programs, params, step = generate.load()
     num_classes = config.model.num_classes
-    labels = labels_for(_NUM_IMAGES.value, num_classes, _CLASS.value)
+    labels = labels_for(_NUM_SAMPLES.value, num_classes, _CLASS.value)
     name = f"step_{step:08d}_seed_{seed}"
     if _CLASS.value is not None:
       name += f"_class_{_CLASS.value}"

@@ -6,9 +6,10 @@ validation images, and Inception score; unguided, but for table 9. A dash is
 what the paper does not give. Rows of other systems have no config.
 """
 
-import importlib
 import pathlib
 from typing import NamedTuple
+
+from scripts.sweep import points
 
 NOT_RECOVERED = "not recovered"
 
@@ -193,9 +194,7 @@ def of_table(table: int) -> list[Row]:
 
 def load(row: Row):
   """The row's config."""
-  file, _, arg = row.config.partition(":")
-  module = file.removesuffix(".py").replace("/", ".")
-  return importlib.import_module(module).get_config(arg)
+  return points.parse_config(row.config, {})
 
 
 def workdir(row: Row) -> str:

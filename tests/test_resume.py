@@ -165,12 +165,12 @@ def made(programs, whole, tmp_path_factory):
       pool.submit(
         programs.run, "evaluate", ours, f"--results={folder}/r/a.jsonl"
       ),
-      pool.submit(programs.run, "sample", ours, "--num_images=12"),
+      pool.submit(programs.run, "sample", ours, "--num_samples=12"),
       pool.submit(
         programs.run,
         "sample",
         ours,
-        "--num_images=7",
+        "--num_samples=7",
         "--batch_size=3",
         f"--out={folder}/few.png",
       ),
