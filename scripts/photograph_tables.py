@@ -25,6 +25,14 @@ def kernel_ratios(runs: list[dict], base_runs: list[dict]) -> list[float]:
   return [a / b for a, b in zip(kernels, base_kernels, strict=True)]
 
 
+def cells(runs: list[dict]) -> tuple[str, ...]:
+  """Mean and standard error over runs, one a seed, of each of COLUMNS."""
+  return tuple(
+    photograph_runs.cell([r["samples"][side][key] for r in runs], digits)
+    for _, side, key, digits in COLUMNS
+  )
+
+
 def _row(
   size: str, data: str, name: str, runs: list[dict], own_runs: list[dict]
 ) -> tuple[str, ...]:
@@ -44,10 +52,7 @@ def _row(
     name,
     str(len(runs)),
     f"{runs[0]['checkpoint_step']:,}",
-    *(
-      photograph_runs.cell([r["samples"][side][key] for r in runs], digits)
-      for _, side, key, digits in COLUMNS
-    ),
+    *cells(runs),
     photograph_runs.percent(against) if against else "",
   )
 

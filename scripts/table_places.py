@@ -17,6 +17,7 @@ from scripts import loss_toy_tables
 from scripts import loss_toy_task_tables
 from scripts import metrics_tables
 from scripts import paper_tables
+from scripts import photograph_guidance
 from scripts import photograph_loss_ratios
 from scripts import photograph_loss_tables
 from scripts import photograph_sampler_tables
@@ -88,7 +89,10 @@ PLACES = (
   ("docs/ablations/patching.md", _of_photographs("table5", "width")),
   ("docs/ablations/multiscale.md", _of_photographs("table6")),
   ("docs/ablations/weightings.md", _of_photographs("weighting")),
-  ("docs/samplers.md", photograph_sampler_tables.MAKERS),
+  (
+    "docs/samplers.md",
+    (*photograph_sampler_tables.MAKERS, *photograph_guidance.MAKERS),
+  ),
   ("docs/metrics.md", metrics_tables.MAKERS),
   ("docs/likelihood.md", (likelihood_tables.likelihood,)),
 )
