@@ -14,6 +14,7 @@ import functools
 import logging as stdlib_logging
 import os
 import pathlib
+import re
 import sys
 
 from absl import app
@@ -43,7 +44,7 @@ def _parse(argv, on_bad_flags):
     OSError,
     ValueError,
   ) as error:
-    message = _innermost(error)
+    message = _with_flag(_innermost(error), argv)
     sys.stderr.write(f"error: {message}\n")
     sys.stderr.flush()
     on_bad_flags(message)
@@ -64,6 +65,18 @@ def _innermost(error) -> str:
   if " " not in message:  # Nothing is similar; the key is all that it says.
     key = message.strip("\"'")
     return f"the config has no key {key!r}; see configs/common.py"
+  return message
+
+
+def _with_flag(message, argv) -> str:
+  """A message of ml_collections about a key, after the flag that has it."""
+  misspelt = re.match(
+    r"""'(?P<key>\w+)' (?P<meant>Did you mean "\w+")""", message
+  )
+  for flag in argv if misspelt else ():
+    name = flag.partition("=")[0]
+    if misspelt["key"] in name.split(".")[1:]:
+      return f"{name}: there is no such key. {misspelt['meant']}?"
   return message
 
 

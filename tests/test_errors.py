@@ -33,7 +33,10 @@ TINY = (
 
 # name: (arguments of experiments.train, what the message must say)
 MISTAKES = {
-  "misspelt_key": (["--config.optim.lrr=1"], ['Did you mean "lr"']),
+  "misspelt_key": (
+    ["--config.optim.lrr=1"],
+    ["--config.optim.lrr: ", 'Did you mean "lr"?'],
+  ),
   "no_such_key": (["--config.foo=1"], ["no key 'foo'", "configs/common.py"]),
   "no_such_section": (["--config.foo.bar=1"], ["no key 'foo'"]),
   "wrong_type": (["--config.optim.lr=fast"], ["lr", "'fast'"]),
