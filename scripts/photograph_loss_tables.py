@@ -18,7 +18,10 @@ SIZES_OF_SMALL = {
 OF_FLOWERS = (
   (128, "table2", "small"),
   (64, "table2", "sampled"),
+  (64, "table3", "sampled"),
+  (64, "table4", "sampled"),
   (64, "table5", "sampled"),
+  (64, "table6", "sampled"),
   (64, "weighting", "sampled"),
 )
 

@@ -24,11 +24,11 @@ CLOTHING, FLOWERS = "clothing", "flowers"
 # sizes.
 SIZES_OF_SAMPLED = {
   "table2": (64, 128, 256),
-  "table3": (64, 128),
-  "table4": (64, 128),
-  "table5": (64, 128),
-  "table6": (128,),
-  "weighting": (128,),
+  "table3": (64, 128, 256),
+  "table4": (64, 128, 256),
+  "table5": (64, 128, 256),
+  "table6": (128, 256),
+  "weighting": (128, 256),
 }
 
 # A first level of 32 channels at 256 pixels, as at other sizes; the config had
