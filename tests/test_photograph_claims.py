@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 
+from scripts import photograph_guidance
 from scripts import photograph_loss_ratios
 from scripts import photograph_runs
 from scripts import photograph_sampler_tables
@@ -39,6 +40,17 @@ def test_guidance_brings_samples_nearer():
       by_scale[s["guidance_scale"]] = s["held_out"]["kernel"]
   kernels = [by_scale[scale] for scale in (1, 1.5, 2, 4)]
   assert kernels == sorted(kernels, reverse=True)
+
+
+def test_guidance_of_more_is_nearer_in_each_seed():
+  """Of U-Nets of half the width, scales of 1.1 and 1.5."""
+  of = photograph_guidance.by_guidance()
+  little, more = (
+    photograph_tables.kernel_ratios(of[scale], of["1"])
+    for scale in ("1.1", "1.5")
+  )
+  assert len(little) == len(more) == 3
+  assert all(b < a < 1 for a, b in zip(little, more, strict=True))
 
 
 def test_the_sigmoid_weighting_is_the_best():
