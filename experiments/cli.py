@@ -27,6 +27,9 @@ EXIT_PREEMPTED = 75
 # EX_UNAVAILABLE: what it needs is not there, and may never be.
 EXIT_ALONE = 69
 
+# As ml_collections says it.
+_MISSPELT = re.compile(r"""'(?P<key>\w+)' Did you mean "(?P<meant>\w+)\"""")
+
 
 def _parse(argv, on_bad_flags):
   try:
@@ -44,15 +47,15 @@ def _parse(argv, on_bad_flags):
     OSError,
     ValueError,
   ) as error:
-    message = _with_flag(_innermost(error), argv)
+    message = _message(error, argv)
     sys.stderr.write(f"error: {message}\n")
     sys.stderr.flush()
     on_bad_flags(message)
     sys.exit(2)
 
 
-def _innermost(error) -> str:
-  """The message, without what wrappers put around it or a traceback."""
+def _message(error, argv) -> str:
+  """Without what wrappers put around it or a traceback."""
   while error.args and isinstance(error.args[0], BaseException):
     error = error.args[0]
   message = str(error.args[0] if error.args else error)
@@ -63,21 +66,19 @@ def _innermost(error) -> str:
     return last.removeprefix("ValueError: ")
   message = " ".join(message.split())
   if " " not in message:  # Nothing is similar; the key is all that it says.
-    key = message.strip("\"'")
-    return f"the config has no key {key!r}; see configs/common.py"
+    return _no_such_key(message.strip("\"'"), None, argv)
+  if misspelt := _MISSPELT.match(message):
+    return _no_such_key(misspelt["key"], misspelt["meant"], argv)
   return message
 
 
-def _with_flag(message, argv) -> str:
-  """A message of ml_collections about a key, after the flag that has it."""
-  misspelt = re.match(
-    r"""'(?P<key>\w+)' (?P<meant>Did you mean "\w+")""", message
-  )
-  for flag in argv if misspelt else ():
-    name = flag.partition("=")[0]
-    if misspelt["key"] in name.split(".")[1:]:
-      return f"{name}: there is no such key. {misspelt['meant']}?"
-  return message
+def _no_such_key(key, meant, argv) -> str:
+  """Names the flag that has the key, unless several may."""
+  names = {flag.partition("=")[0] for flag in argv}
+  having = [name for name in names if key in name.split(".")[1:]]
+  where = having[0] if len(having) == 1 else "the config"
+  remedy = f'Did you mean "{meant}"?' if meant else "See configs/common.py."
+  return f"{where}: there is no key {key!r}. {remedy}"
 
 
 def tell(mistake) -> None:

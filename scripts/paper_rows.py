@@ -193,7 +193,7 @@ def of_table(table: int) -> list[Row]:
 
 
 def load(row: Row):
-  """The row's config."""
+  """The row's config, locked; from the repository's root."""
   return points.parse_config(row.config, {})
 
 

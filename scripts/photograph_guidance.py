@@ -9,7 +9,7 @@ from scripts import photograph_tables
 from scripts import protocols
 from scripts import results
 
-# All studies of this size and form have its network among their points.
+# Records of other studies of this size and form count too: each has this point.
 ARG = "64,table2,sampled"
 
 GUIDANCE = ("guidance_scale", "guidance_interval")
@@ -56,6 +56,7 @@ def photographs_guidance() -> str:
       (
         name,
         str(len(runs)),
+        f"{runs[0]['checkpoint_step']:,}",
         *photograph_tables.cells(runs),
         photograph_runs.percent(against) if against else "",
       )
@@ -63,6 +64,7 @@ def photographs_guidance() -> str:
   header = (
     "guidance",
     "seeds",
+    "steps",
     *(name for name, *_ in photograph_tables.COLUMNS),
     "kernel, held out, against none",
   )
@@ -71,10 +73,9 @@ def photographs_guidance() -> str:
   s, size = r["samples"], r["config"]["data"]["image_size"]
   return (
     f"{results.markdown(header, rows)}\n\n"
-    f"{r['checkpoint_step']:,} steps of {r['config']['train']['batch_size']} "
-    f"images; {s['num_network_evaluations']} evaluations of {s['method']} "
-    f"uniform in {s['spacing']}, of guidance twice as many, EMA "
-    f"{r['ema_decay']:g}. "
+    f"Steps of {r['config']['train']['batch_size']} images; "
+    f"{s['num_network_evaluations']} evaluations of {s['method']} uniform in "
+    f"{s['spacing']}, with guidance twice as many, EMA {r['ema_decay']:g}. "
     f"{protocols.measures({f'{photograph_runs.CLOTHING}, {size} pixels': r})} "
     f"{results.where(*(r['environment'] for r in every))}."
   )

@@ -37,6 +37,10 @@ MISTAKES = {
     ["--config.optim.lrr=1"],
     ["--config.optim.lrr: ", 'Did you mean "lr"?'],
   ),
+  "one_of_two_keys": (
+    ["--config.sample.num_steps=1", "--config.train.num_steps=1"],
+    ["the config: there is no key 'num_steps'", 'Did you mean "'],
+  ),
   "no_such_key": (["--config.foo=1"], ["no key 'foo'", "configs/common.py"]),
   "no_such_section": (["--config.foo.bar=1"], ["no key 'foo'"]),
   "wrong_type": (["--config.optim.lr=fast"], ["lr", "'fast'"]),

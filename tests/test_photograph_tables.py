@@ -561,13 +561,13 @@ def test_samplers_of_the_u_net(results):
   ]
 
 
-def guided(scale, seed, *, kernel, **changes):
+def guided(scale, seed, *, kernel, step=600, **changes):
   overrides = {
     "train.seed": seed,
     "sample.guidance_scale": scale,
   } | changes
   return record(
-    "64,table2,sampled", overrides, kernel=kernel, step=600, data="clothing"
+    "64,table2,sampled", overrides, kernel=kernel, step=step, data="clothing"
   )
 
 
@@ -581,13 +581,19 @@ def test_guidance_is_compared_seed_by_seed(results):
     "\n\n"
   )
   rows = [row[2:-2].split(" | ") for row in table.splitlines()[2:]]
-  assert [row[:3] for row in rows] == [
-    ["1", "2", "2.500 ± 0.500"],
-    ["1.1", "1", "1.500"],
-    ["4", "1", "4.000"],
+  assert [row[:4] for row in rows] == [
+    ["1", "2", "600", "2.500 ± 0.500"],
+    ["1.1", "1", "600", "1.500"],
+    ["4", "1", "600", "4.000"],
   ]
   assert [row[-1].strip() for row in rows] == ["", "-50.0%", "+100.0%"]
-  assert caption.startswith("600 steps of 16 images; 32 evaluations of")
+  assert caption.startswith("Steps of 16 images; 32 evaluations of")
+  # A longer training of one scale is compared with none of the shorter.
+  results([*none, *few, guided(4.0, 0, kernel=3.0, step=900)])
+  *_, last = (
+    photograph_guidance.photographs_guidance().partition("\n\n")[0].splitlines()
+  )
+  assert last.startswith("| 4 | 1 | 900 | 3.000 |") and last.endswith("|  |")
   # Alone it compares nothing.
   results(none)
   assert photograph_guidance.photographs_guidance() == "Not yet run."

@@ -95,7 +95,7 @@ MISTAKES = {
   ),
   "misspelt_key": (
     ["--config.optim.lrr=1"],
-    'process 1: --config.optim.lrr: there is no such key. Did you mean "lr"?',
+    "process 1: --config.optim.lrr: there is no key 'lrr'. Did you mean",
   ),
   "bad_workdir": (
     ["--workdir={tmp}/file/run"],

@@ -3,6 +3,9 @@
 
 import pytest
 
+from scripts import photograph_loss_ratios
+from scripts import photograph_loss_tables
+from scripts import photograph_tables
 from scripts import table_places
 
 
@@ -12,6 +15,16 @@ def test_committed_tables_are_current(name, makers):
   assert table_places.filled(text, makers, name=name) == text, (
     "run python -m scripts.tables"
   )
+
+
+def test_each_table_of_photographs_has_a_page():
+  placed = [make for _, makers in table_places.PLACES for make in makers]
+  for module in (
+    photograph_tables,
+    photograph_loss_tables,
+    photograph_loss_ratios,
+  ):
+    assert all(placed.count(make) == 1 for make in module.MAKERS)
 
 
 def test_stale_tables_are_named_and_only_written_when_asked(
