@@ -21,7 +21,6 @@ OF_FLOWERS = (
   (64, "table3", "sampled"),
   (64, "table4", "sampled"),
   (64, "table5", "sampled"),
-  (64, "table6", "sampled"),
   (64, "weighting", "sampled"),
 )
 
