@@ -56,7 +56,7 @@ def paper_table_1() -> str:
 def _planned_flops(config: str, plans: dict) -> float | None:
   """Of the full training step for an image, in the program that was planned."""
   planned = plan_rows.ablations()[config]
-  plan = plans.get((planned, plan_rows.ABLATIONS_TOPOLOGY))
+  plan = plans.get(plan_rows.Row(planned, plan_rows.ABLATIONS_TOPOLOGY))
   if plan is None or "speed" not in plan["train_step"]:
     return None
   return plan_tables.compiled_flops(plan["train_step"], plan)

@@ -3,9 +3,11 @@
 
 import functools
 import json
+from typing import NamedTuple
 
 from configs import imagenet_ablations
 from experiments import workdir
+from scripts import paper_rows
 from scripts.sweep import points
 
 SIZES = (128, 256, 512, 1024)
@@ -20,6 +22,20 @@ TOPOLOGIES = ("v4:4x4x8", "v5e:16x16", "v5p:4x4x8", "v6e:16x16")
 EXTRA = (("configs/imagenet.py:256,unet", "v2:8x8"),)
 # The ablations' are planned for one.
 ABLATIONS_TOPOLOGY = "v5e:16x16"
+# A scale of table 9; all but 1 are the same program but for the number.
+GUIDANCE_SCALE = 1.1
+
+
+class Row(NamedTuple):
+  """What is planned: a config, the slice, and the guidance if there is any."""
+
+  config: str
+  topology: str
+  guidance_scale: float | None = None
+
+  def __str__(self):
+    words = (self.config, self.topology, "guided" * bool(self.guidance_scale))
+    return " ".join(filter(None, words))
 
 
 def _program(config: str) -> str:
@@ -44,8 +60,16 @@ def ablations() -> dict[str, str]:
   return found
 
 
-def rows() -> list[tuple[str, str]]:
-  """(config, topology) of everything to plan, each once."""
-  pairs = [(config, where) for where in TOPOLOGIES for config in HEADLINES]
-  planned = [(config, ABLATIONS_TOPOLOGY) for config in ablations().values()]
-  return list(dict.fromkeys([*pairs, *EXTRA, *planned]))
+@functools.cache
+def guided() -> tuple[Row, ...]:
+  """The networks of table 9, each once, with their guided sampler."""
+  configs = dict.fromkeys(row.config for row in paper_rows.of_table(9))
+  return tuple(Row(c, ABLATIONS_TOPOLOGY, GUIDANCE_SCALE) for c in configs)
+
+
+def rows() -> list[Row]:
+  """Everything to plan, each once."""
+  found = [Row(config, where) for where in TOPOLOGIES for config in HEADLINES]
+  found += [Row(config, where) for config, where in EXTRA]
+  found += [Row(config, ABLATIONS_TOPOLOGY) for config in ablations().values()]
+  return list(dict.fromkeys([*found, *guided()]))

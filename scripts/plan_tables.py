@@ -14,19 +14,22 @@ PAPER_SPEED = {
 }
 
 
-def newest_plans() -> dict[tuple[str, str], dict]:
-  """Of each config and topology, in order of first planning."""
-  return {(p["config"], p["topology"]): p for p in results.lines("plans")}
+def newest_plans() -> dict[plan_rows.Row, dict]:
+  """Of each row, in order of first planning."""
+  return {
+    plan_rows.Row(p["config"], p["topology"], p.get("guidance_scale")): p
+    for p in results.lines("plans")
+  }
 
 
 def plans() -> list[dict]:
   """Of the headline configs."""
   found = {
-    key: plan
-    for key, plan in newest_plans().items()
-    if key[0] in plan_rows.HEADLINES
+    row: plan
+    for row, plan in newest_plans().items()
+    if row.config in plan_rows.HEADLINES and row.guidance_scale is None
   }
-  order = [topology for _, topology in found]
+  order = [row.topology for row in found]
   return sorted(found.values(), key=lambda p: order.index(p["topology"]))
 
 
@@ -276,17 +279,20 @@ def plans_cost() -> str:
 
 
 def plans_sampling() -> str:
-  """The sampler, with the training mesh."""
+  """The sampler, with the training mesh; of some plans guided too."""
   rows = []
-  for plan in plans():
+  newest = newest_plans()
+  guided = [newest[row] for row in plan_rows.guided() if row in newest]
+  for plan in [*plans(), *guided]:
     answer = plan["sample"]
+    name = _name(plan) + ", guided" * (plan in guided)
     if "speed" not in answer:
-      rows.append((_name(plan), "does not fit", "", "", "", "", ""))
+      rows.append((name, "does not fit", "", "", "", "", ""))
       continue
     seconds = answer["speed"]["seconds"]
     rows.append(
       (
-        _name(plan),
+        name,
         str(answer["num_images"]),
         _gib(answer["memory"]["peak"]),
         f"{seconds['compute']:.1f}",
@@ -338,7 +344,7 @@ def plans_ablations() -> str:
   found, topology = newest_plans(), plan_rows.ABLATIONS_TOPOLOGY
   rows = []
   for config, planned in plan_rows.ablations().items():
-    plan = found.get((planned, topology))
+    plan = found.get(plan_rows.Row(planned, topology))
     if plan is None:
       rows.append((_row(config), "not yet planned", *"----", "-"))
       continue

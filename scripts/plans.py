@@ -43,7 +43,10 @@ CODE = (
 
 _JOBS = flags.DEFINE_integer("jobs", 2, "Compilations at once.", 1)
 _ONLY = flags.DEFINE_string(
-  "only", "", "Rows whose 'config topology' contains this, such as 'uvit v4'."
+  "only",
+  "",
+  "Rows whose 'config topology', or 'config topology guided', has all of these "
+  "words, such as 'uvit v4'.",
 )
 
 
@@ -69,25 +72,27 @@ def is_done(path: pathlib.Path, row: dict) -> bool:
   if row["code"] is None or not path.exists():
     return False
   lines = (json.loads(line) for line in path.read_text().splitlines())
-  return any(row.items() <= line.items() for line in lines)
+  # Lines from before samplers were guided have no guidance_scale.
+  return any(all(p.get(k) == v for k, v in row.items()) for p in lines)
 
 
-def plan_row(path: pathlib.Path, row: dict) -> str:
+def plan_row(path: pathlib.Path, row: plan_rows.Row, code: dict) -> str:
   """Plans one row and appends it; returns a line that says how it went."""
   began_s = time.perf_counter()
-  config = points.parse_config(row["config"], {})
-  result = planner.plan(config, row["topology"], jobs=1)
+  guided = row.guidance_scale is not None
+  config = points.parse_config(
+    row.config, {"sample.guidance_scale": row.guidance_scale} if guided else {}
+  )
+  result = planner.plan(config, row.topology, jobs=1)
   records.append_result(
-    path, {**row, **result, "environment": workdir.environment()}
+    path,
+    {**row._asdict(), **code, **result, "environment": workdir.environment()},
   )
   spare = result["train_step"].get("spare")
   found = "too large" if spare is None else f"{spare:.0%} to spare"
   if result["remedies"] and result["remedies"][-1]["fits"]:
     found += f"; {result['remedies'][-1]['flags']} fits"
-  return (
-    f"{row['config']} {row['topology']}: {found} "
-    f"({time.perf_counter() - began_s:.0f} s)"
-  )
+  return f"{row}: {found} ({time.perf_counter() - began_s:.0f} s)"
 
 
 def main(_):
@@ -97,30 +102,23 @@ def main(_):
   commit = code_commit()
   if commit is None:
     logging.warning("The code is not committed: everything is compiled again.")
+  code = {"code": commit, "libtpu": importlib.metadata.version("libtpu")}
   todo = []
-  for config, topology in plan_rows.rows():
-    name = f"{config} {topology}"
-    row = {
-      "config": config,
-      "topology": topology,
-      "code": commit,
-      "libtpu": importlib.metadata.version("libtpu"),
-    }
-    if all(part in name for part in _ONLY.value.split()):
-      if is_done(path, row):
-        print(f"there already: {name}")
+  for row in plan_rows.rows():
+    if all(word in str(row) for word in _ONLY.value.split()):
+      if is_done(path, row._asdict() | code):
+        print(f"there already: {row}")
       else:
         todo.append(row)
   failed = 0
   with futures.ThreadPoolExecutor(_JOBS.value) as pool:
-    started = {pool.submit(plan_row, path, row): row for row in todo}
+    started = {pool.submit(plan_row, path, row, code): row for row in todo}
     for done in futures.as_completed(started):
       try:
         print(done.result(), flush=True)
       except (RuntimeError, ValueError) as error:
         failed += 1
-        row = started[done]
-        print(f"failed: {row['config']} {row['topology']}: {error}", flush=True)
+        print(f"failed: {started[done]}: {error}", flush=True)
   if failed:
     raise SystemExit(1)
 

@@ -305,20 +305,43 @@ def test_rows_of_one_program_share_its_plan(small_plan, tmp_path, monkeypatch):
 
 
 def test_each_of_the_papers_configs_is_planned():
-  pairs = plan_rows.rows()
-  assert len(pairs) == len(set(pairs))
-  for config, topology in pairs:
+  rows = plan_rows.rows()
+  assert len(rows) == len(set(rows))
+  for config, topology, _ in rows:
     chips.parse_topology(topology)
     kind = "uvit" if config.endswith(",uvit") else "unet"
     assert points_lib.parse_config(config, {}).model.name == kind
-  assert set(plan_tables.PAPER_SPEED) <= set(pairs)
+  assert set(plan_tables.PAPER_SPEED) <= {row[:2] for row in rows}
+
+
+def test_guided_samplers_are_planned():
+  """Table 9's, of three sizes; a scale is a number in the program."""
+  guided = [row for row in plan_rows.rows() if row.guidance_scale]
+  assert [row.config for row in guided] == [
+    f"configs/imagenet.py:{size},uvit" for size in (128, 256, 512)
+  ]
+  assert str(guided[0]) == "configs/imagenet.py:128,uvit v5e:16x16 guided"
+
+
+def test_a_guided_plan_is_not_the_unguided(tmp_path):
+  path = tmp_path / "plans.jsonl"
+  row = dict(config="c", topology="t", code="abc", guidance_scale=None)
+  records.append_result(path, row | {"guidance_scale": 1.1})
+  assert not plans.is_done(path, row)
+  # As rows were before there were guided ones.
+  records.append_result(
+    path, {k: row[k] for k in ("config", "topology", "code")}
+  )
+  assert plans.is_done(path, row)
+  assert plans.is_done(path, row | {"guidance_scale": 1.1})
 
 
 def test_each_row_of_the_papers_ablations_is_planned_once_a_program():
   planned = plan_rows.ablations()
   assert [c.partition(":")[2] for c in planned] == list(imagenet_ablations.ROWS)
   where = plan_rows.ABLATIONS_TOPOLOGY
-  assert {(c, where) for c in planned.values()} <= set(plan_rows.rows())
+  rows = {plan_rows.Row(config, where) for config in planned.values()}
+  assert rows <= set(plan_rows.rows())
   ablation = "configs/imagenet_ablations.py:{}".format
   headline = "configs/imagenet.py:{},unet".format
   # A schedule is two numbers; the sixteenth of table 3 is the headline's.
