@@ -21,6 +21,7 @@ OF_FLOWERS = (
   (64, "table3", "sampled"),
   (64, "table4", "sampled"),
   (64, "table5", "sampled"),
+  (64, "table6", "sampled"),
   (64, "weighting", "sampled"),
 )
 
