@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guidance near one of U-Nets of half the width: table 9 at a small scale."""
 
-from configs import photographs
-from experiments import workdir
 from scripts import photograph_protocols
 from scripts import photograph_runs
 from scripts import photograph_tables
@@ -12,25 +10,21 @@ from scripts import results
 # Records of other studies of this size and form count too: each has this point.
 ARG = "64,table2,sampled"
 
-GUIDANCE = ("guidance_scale", "guidance_interval")
+GUIDANCE = ("sample.guidance_scale", "sample.guidance_interval")
 NONE = "1"
 
 
 def by_guidance() -> dict[str, list[dict]]:
   """Guidance -> its runs on clothes, one a seed; smallest scale first."""
-  config = workdir.as_json(photographs.get_config(ARG))
-  found = []
-  for r in photograph_runs.with_samples():
-    sample = config["sample"] | {k: r["config"]["sample"][k] for k in GUIDANCE}
-    if (
-      photograph_runs.folder(r) == photograph_runs.CLOTHING
-      and photograph_runs.finished(r)
-      and results.is_of(
-        r, config | {"sample": sample}, apart=photograph_runs.SAME_POINT
+  found = photograph_protocols.most(
+    [
+      r
+      for r in photograph_runs.finished_of(
+        ARG, {}, photograph_runs.with_samples(), apart=GUIDANCE
       )
-    ):
-      found.append(r)
-  found = photograph_protocols.most(found)
+      if photograph_runs.folder(r) == photograph_runs.CLOTHING
+    ]
+  )
   photograph_protocols.require_same_images(found, f"guidance of {ARG}")
   runs = {}
   for r in sorted(found, key=lambda r: r["samples"]["guidance_scale"]):

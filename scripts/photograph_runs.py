@@ -100,13 +100,16 @@ def own_name(arg: str) -> str:
   return names(arg)[points.index(_config(arg, {}))]
 
 
-def finished_of(arg: str, overrides: dict, found: list[dict], **changes):
+def finished_of(
+  arg: str, overrides: dict, found: list[dict], *, apart=(), **changes
+) -> list[dict]:
   """The records of finished runs of a config, of whatever seed and length.
 
   Args:
     arg: of configs/photographs.py.
     overrides: of its values, by dotted keys.
     found: records.
+    apart: dotted keys whose values may be others.
     **changes: of the model, besides.
   """
   config = _config(arg, overrides)
@@ -114,7 +117,7 @@ def finished_of(arg: str, overrides: dict, found: list[dict], **changes):
   return [
     r
     for r in found
-    if finished(r) and results.is_of(r, config, apart=SAME_POINT)
+    if finished(r) and results.is_of(r, config, apart=(*SAME_POINT, *apart))
   ]
 
 

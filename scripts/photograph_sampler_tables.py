@@ -47,8 +47,7 @@ def is_of(record: dict, network: str) -> bool:
     return False
   arg, tuned = TRAININGS[network]
   config = workdir.as_json(photographs.get_config(arg))
-  config["sample"] = record["config"]["sample"]
-  apart = (*photograph_runs.SAME_POINT, *tuned)
+  apart = (*photograph_runs.SAME_POINT, *tuned, "sample")
   return results.is_of(record, config, apart=apart)
 
 

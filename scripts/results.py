@@ -30,17 +30,18 @@ def is_of(record: dict, config: dict, *, apart: tuple[str, ...] = ()) -> bool:
     record: with the config that was run, as `evaluate` writes it.
     config: as plain JSON. What may change within a run, total_steps for one,
       is not compared.
-    apart: dotted keys that need not agree either, such as "train.seed".
+    apart: dotted keys that need not agree either, such as "train.seed", or
+      groups of them, such as "sample".
   """
-  if record["config"]["sample"] != config["sample"]:
-    return False
-  found = workdir.differences(
-    workdir.immutable(record["config"]),
-    workdir.immutable(config),
-    there="",
-    here="",
+  sides = [
+    workdir.immutable(side) | {"sample": side["sample"]}
+    for side in (record["config"], config)
+  ]
+  groups = tuple(f"{key}." for key in apart)
+  return all(
+    f"{text.partition(' ')[0]}.".startswith(groups)
+    for text in workdir.differences(*sides, there="", here="")
   )
-  return all(text.partition(" ")[0] in apart for text in found)
 
 
 def where(*environments: dict) -> str:
