@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Distances between photographs, to judge those of samples by.
+
+  python -m scripts.photograph_yardsticks \
+    --config=configs/photographs.py:64,unet \
+    --config.data.data_dir=data/clothing --other_data_dir=data/flowers \
+    --feature_network=mobilenet_v2 --feature_weights=mobilenet_v2.npz
+
+Held-out photographs, as they are and with noise, photographs of something else,
+and white noise, each as if it were samples: against the training photographs,
+of the config's size and crop, by the features that `experiments.evaluate` has.
+One line is appended to --results.
+"""
+
+import pathlib
+
+from absl import flags
+import jax
+import jax.numpy as jnp
+from ml_collections import config_flags
+import numpy as np
+
+from experiments import cli
+from experiments import records
+from experiments import references
+from experiments import sample_quality
+from experiments import workdir
+from simple_diffusion import data
+from simple_diffusion import diffusion
+from simple_diffusion import features
+from simple_diffusion import images
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "Whose data, size and crop.", lock_config=True
+)
+_OTHER = flags.DEFINE_string(
+  "other_data_dir", None, "Photographs of something else, prepared."
+)
+_NETWORK = flags.DEFINE_enum(
+  "feature_network", None, sorted(features.NETWORKS), "Features to compare."
+)
+_WEIGHTS = flags.DEFINE_string("feature_weights", None, "File of its weights.")
+_RESULTS = flags.DEFINE_string(
+  "results",
+  "experiments/results/photograph_yardsticks.jsonl",
+  "File to append to.",
+)
+
+SEED = 0  # Of the noise.
+LOGSNRS = (9.0, 6.0, 3.0, 0.0)
+
+
+def noisy(x: np.ndarray, logsnr: float) -> np.ndarray:
+  """Images with noise, in the units of images, and cut off as samples are.
+
+  Args:
+    x: uint8 [N, H, W, C].
+    logsnr: of diffused images; these are divided by alpha.
+  """
+  x = images.to_float(x)
+  eps = jax.random.normal(jax.random.key(SEED), x.shape)
+  z = diffusion.diffuse(jnp.asarray(x), eps, logsnr)
+  return images.to_uint8(np.asarray(z / diffusion.alpha(logsnr)))
+
+
+def white_noise(shape) -> np.ndarray:
+  """uint8 [N, H, W, C], of a normal distribution in [-1, 1], cut off."""
+  eps = jax.random.normal(jax.random.key(SEED), shape)
+  return images.to_uint8(np.asarray(eps))
+
+
+def sets_to_compare(x, x_other, *, name, other_name) -> dict[str, np.ndarray]:
+  """What stands in for samples: names and uint8 [N, H, W, C]."""
+  held_out = f"{name}, held out"
+  return {
+    held_out: x,
+    **{
+      f"{held_out}, at log-SNR {logsnr:g}": noisy(x, logsnr)
+      for logsnr in LOGSNRS
+    },
+    f"{other_name}, held out": x_other,
+    "white noise": white_noise(x.shape),
+  }
+
+
+def measure(network, sets, real, *, batch_size) -> list[dict]:
+  """A row for each set: its distances to a reference of real images."""
+  rows = []
+  for what, pixels in sets.items():
+    parts = np.split(pixels, range(batch_size, len(pixels), batch_size))
+    fake, _ = features.extract(network, parts)
+    row = {"what": what, "num_samples": len(pixels)}
+    rows.append(row | sample_quality.distances(fake, real))
+    print(rows[-1], flush=True)
+  return rows
+
+
+def main(_):
+  config = _CONFIG.value
+  batch_size = config.eval.batch_size
+  with cli.user_errors():
+    network = features.load(_NETWORK.value, _WEIGHTS.value)
+    train, held_out, other = (
+      data.make_source(name=config.data.name, split=split, data_dir=folder)
+      for split, folder in (
+        (config.data.split, config.data.data_dir),
+        (config.data.eval_split, config.data.data_dir),
+        (config.data.eval_split, _OTHER.value),
+      )
+    )
+    x, x_other = (
+      np.concatenate([p for p, _ in references.batches(config, s, batch_size)])
+      for s in (held_out, other)
+    )
+  name, other_name = (
+    pathlib.PurePath(folder).name
+    for folder in (config.data.data_dir, _OTHER.value)
+  )
+  sets = sets_to_compare(x, x_other, name=name, other_name=other_name)
+  real = references.load(network, config, train, batch_size=batch_size)
+  record = {
+    "config": workdir.as_json(config),
+    "photographs": name,
+    "held_out_split": config.data.eval_split,
+    "seed": SEED,
+    "features": {
+      "name": network.name,
+      "weights_hash": network.weights_hash,
+      "resize": network.resize,
+    },
+    "rows": measure(network, sets, real, batch_size=batch_size),
+    "environment": workdir.environment(),
+  }
+  records.append_result(pathlib.Path(_RESULTS.value), record)
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(
+    ["config", "other_data_dir", "feature_network", "feature_weights"]
+  )
+  cli.run(main)

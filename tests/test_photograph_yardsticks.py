@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Distances between photographs say what they are said to say."""
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import references
+from scripts import photograph_yardsticks
+from simple_diffusion import features
+
+
+@jax.jit
+def rows_of_pixels(pixels):
+  """[B, H, W, 3] -> its first rows: features that see noise."""
+  return features.Features(pixels[:, :2].reshape(len(pixels), -1) / 255, None)
+
+
+NETWORK = features.FeatureNetwork("rows", 48, "0" * 16, "none", rows_of_pixels)
+
+
+def flat(seed, low, high, num=100):
+  """Images of one colour each."""
+  rng = np.random.default_rng(seed)
+  return np.uint8(rng.uniform(low, high, (num, 1, 1, 3)) * np.ones((8, 8, 1)))
+
+
+@pytest.mark.parametrize("logsnr", photograph_yardsticks.LOGSNRS)
+def test_noise_is_of_its_log_snr(logsnr):
+  grey = np.full((4, 32, 32, 3), 128, np.uint8)
+  found = photograph_yardsticks.noisy(grey, logsnr).astype(float)
+  # Below 0 a third of a normal distribution is cut off at both ends.
+  share = 0.718 if logsnr == 0 else 1.0
+  of_noise = share * 127.5 * np.exp(-logsnr / 2)
+  assert found.std() == pytest.approx(of_noise, rel=0.03)
+
+
+def test_distances_grow_with_noise():
+  x, x_other = flat(1, 100, 150), flat(2, 150, 200)
+  sets = photograph_yardsticks.sets_to_compare(
+    x, x_other, name="grey", other_name="light"
+  )
+  moments, kept = references.describe(
+    NETWORK, [flat(0, 100, 150)], 100, batch_size=100
+  )
+  real = references.Reference("1" * 16, moments, kept, np.zeros(100, np.int32))
+  rows = photograph_yardsticks.measure(NETWORK, sets, real, batch_size=30)
+  names = [row["what"] for row in rows]
+  assert names[0] == "grey, held out"
+  assert names[-2:] == ["light, held out", "white noise"]
+  # The kernel distance is unbiased; that of means is what it sees here.
+  kernels = [row["kernel"] for row in rows]
+  error = rows[0]["kernel_standard_error"]
+  assert abs(kernels[0]) < 4 * error
+  assert kernels[-2] > 4 * error
+  first, *noisy, _, white = [row["frechet"] for row in rows]
+  assert [first, *noisy] == sorted([first, *noisy])
+  assert white == pytest.approx(noisy[-1], rel=0.1)
