@@ -34,7 +34,7 @@ _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Whose data, size and crop.", lock_config=True
 )
 _OTHER = flags.DEFINE_string(
-  "other_data_dir", None, "Photographs of something else, prepared."
+  "other_data_dir", None, "Photographs of something else, if there are any."
 )
 _NETWORK = flags.DEFINE_enum(
   "feature_network", None, sorted(features.NETWORKS), "Features to compare."
@@ -69,18 +69,24 @@ def white_noise(shape) -> np.ndarray:
   return images.to_uint8(np.asarray(eps))
 
 
-def sets_to_compare(x, x_other, *, name, other_name) -> dict[str, np.ndarray]:
-  """What stands in for samples: names and uint8 [N, H, W, C]."""
-  held_out = f"{name}, held out"
+def with_noise(x: np.ndarray) -> dict[str, np.ndarray]:
+  """Images [N, H, W, C] as they are, with more and more noise, and only it."""
   return {
-    held_out: x,
+    "held out": x,
     **{
-      f"{held_out}, at log-SNR {logsnr:g}": noisy(x, logsnr)
-      for logsnr in LOGSNRS
+      f"held out, at log-SNR {logsnr:g}": noisy(x, logsnr) for logsnr in LOGSNRS
     },
-    f"{other_name}, held out": x_other,
     "white noise": white_noise(x.shape),
   }
+
+
+def held_out(config, folder: str) -> np.ndarray:
+  """uint8 [N, H, W, C] of a prepared folder, of the config's size and crop."""
+  source = data.make_source(
+    name=config.data.name, split=config.data.eval_split, data_dir=folder
+  )
+  batches = references.batches(config, source, config.eval.batch_size)
+  return np.concatenate([pixels for pixels, _ in batches])
 
 
 def measure(network, sets, real, *, batch_size) -> list[dict]:
@@ -100,27 +106,18 @@ def main(_):
   batch_size = config.eval.batch_size
   with cli.user_errors():
     network = features.load(_NETWORK.value, _WEIGHTS.value)
-    train, held_out, other = (
-      data.make_source(name=config.data.name, split=split, data_dir=folder)
-      for split, folder in (
-        (config.data.split, config.data.data_dir),
-        (config.data.eval_split, config.data.data_dir),
-        (config.data.eval_split, _OTHER.value),
-      )
+    train = data.make_source(
+      name=config.data.name,
+      split=config.data.split,
+      data_dir=config.data.data_dir,
     )
-    x, x_other = (
-      np.concatenate([p for p, _ in references.batches(config, s, batch_size)])
-      for s in (held_out, other)
-    )
-  name, other_name = (
-    pathlib.PurePath(folder).name
-    for folder in (config.data.data_dir, _OTHER.value)
-  )
-  sets = sets_to_compare(x, x_other, name=name, other_name=other_name)
+    sets = with_noise(held_out(config, config.data.data_dir))
+    if _OTHER.value:
+      other = pathlib.PurePath(_OTHER.value).name
+      sets[f"{other}, held out"] = held_out(config, _OTHER.value)
   real = references.load(network, config, train, batch_size=batch_size)
   record = {
     "config": workdir.as_json(config),
-    "photographs": name,
     "held_out_split": config.data.eval_split,
     "seed": SEED,
     "features": {
@@ -135,7 +132,5 @@ def main(_):
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(
-    ["config", "other_data_dir", "feature_network", "feature_weights"]
-  )
+  flags.mark_flags_as_required(["config", "feature_network", "feature_weights"])
   cli.run(main)
