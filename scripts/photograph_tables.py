@@ -72,6 +72,8 @@ def table(study: str, sizes=tuple(photographs.PATCHING), **changes) -> str:
   if not points:
     return "Not yet run."
   rows, newest = [], {}
+  # One kind of photographs after the other, each by size.
+  points.sort(key=lambda point: point[1])
   of_point = {tuple(point): runs for *point, runs in points}
   own_names = {arg: photograph_runs.own_name(arg) for arg, *_ in of_point}
   for (arg, data, name), runs in of_point.items():

@@ -23,6 +23,7 @@ from scripts import photograph_loss_tables
 from scripts import photograph_sampler_tables
 from scripts import photograph_status
 from scripts import photograph_tables
+from scripts import photograph_yardstick_tables
 from scripts import plan_tables
 from scripts import readme_tables
 
@@ -82,7 +83,10 @@ PLACES = (
   ),
   ("docs/plans.md", plan_tables.MAKERS),
   ("docs/paper.md", paper_tables.MAKERS),
-  ("docs/ablations.md", photograph_status.MAKERS),
+  (
+    "docs/ablations.md",
+    (*photograph_yardstick_tables.MAKERS, *photograph_status.MAKERS),
+  ),
   ("docs/ablations/schedules.md", _of_photographs("table2")),
   ("docs/ablations/dropout.md", _of_photographs("table3")),
   ("docs/ablations/blocks.md", _of_photographs("table4")),

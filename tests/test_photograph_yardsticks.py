@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Distances between photographs say what they are said to say."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 
 from experiments import references
+from scripts import photograph_yardstick_tables
 from scripts import photograph_yardsticks
+from scripts import results
 from simple_diffusion import features
 
 
@@ -54,3 +58,49 @@ def test_distances_grow_with_noise():
   first, *noisy, white, _ = [row["frechet"] for row in rows]
   assert [first, *noisy] == sorted([first, *noisy])
   assert white == pytest.approx(noisy[-1], rel=0.1)
+
+
+def test_a_column_for_each_size(tmp_path, monkeypatch):
+  monkeypatch.setattr(results, "FOLDER", tmp_path)
+  assert photograph_yardstick_tables.photographs_yardsticks() == "Not yet run."
+
+  def record(size, kernels):
+    return {
+      "config": {"data": {"data_dir": "x/clothing", "image_size": size}},
+      "held_out_split": "test",
+      "seed": 0,
+      "features": {"name": "n", "weights_hash": "w", "resize": "none"},
+      "rows": [
+        {
+          "what": what,
+          "num_samples": 20,
+          "num_images": 100,
+          "reference_hash": "1" * 16,
+          "kernel": kernel,
+          "kernel_standard_error": 0.01,
+          "precision": 0.5,
+        }
+        for what, kernel in kernels.items()
+      ],
+      "environment": {
+        "devices": ["cpu"],
+        "num_cores": 2,
+        "versions": {"jax": "0"},
+        "git_sha": "0",
+      },
+    }
+
+  lines = [
+    record(128, {"held out": 0.3}),
+    record(64, {"held out": 9.0}),  # measured again below
+    record(64, {"held out": 0.2, "flowers, held out": 1.4}),
+  ]
+  (tmp_path / "photograph_yardsticks.jsonl").write_text(
+    "\n".join(map(json.dumps, lines))
+  )
+  table = photograph_yardstick_tables.photographs_yardsticks()
+  header, _, first, second, _, caption = table.splitlines()
+  assert header == "| as if samples | clothing, 64 | clothing, 128 |"
+  assert first == "| held out | 0.20 (0.50) | 0.30 (0.50) |"
+  assert second == "| flowers, held out | 1.40 (0.50) |  |"
+  assert "64 pixels: 100 training images (1111111111111111), 20 held" in caption
