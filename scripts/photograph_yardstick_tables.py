@@ -32,14 +32,19 @@ def photographs_yardsticks() -> str:
     for name in names
   ]
   header = ("as if samples", *(f"{data}, {size}" for data, size in of))
-  (name, weights, resize, split, seed), *others = {
-    (*r["features"].values(), r["held_out_split"], r["seed"])
+  (name, weights, resize, crop, split, seed), *others = {
+    (
+      *r["features"].values(),
+      r["config"]["data"]["crop"],
+      r["held_out_split"],
+      r["seed"],
+    )
     for r in of.values()
   }
   if others:
     raise ValueError(
       "photograph_yardsticks.jsonl: the newest of each size are of several "
-      "features, splits or seeds; measure all of them again"
+      "features, crops, splits or seeds; measure all of them again"
     )
   largest = max(
     row["kernel_standard_error"] for r in of.values() for row in r["rows"]
@@ -53,8 +58,8 @@ def photographs_yardsticks() -> str:
   return (
     f"{results.markdown(header, rows)}\n\nKernel distance to training images, "
     f"with a standard error of {largest:.3f} at most, and precision. Features "
-    f"of {name} ({weights}) of images resized {resize}; the {split} split, "
-    f"noise of seed {seed}; {images}. "
+    f"of {name} ({weights}) of images resized {resize}, crop {crop}; the "
+    f"{split} split, noise of seed {seed}; {images}. "
     f"{results.where(*(r['environment'] for r in of.values()))}."
   )
 

@@ -15,20 +15,16 @@ One line is appended to --results.
 import pathlib
 
 from absl import flags
-import jax
-import jax.numpy as jnp
 from ml_collections import config_flags
 import numpy as np
 
 from experiments import cli
 from experiments import records
 from experiments import references
-from experiments import sample_quality
 from experiments import workdir
+from scripts import yardsticks
 from simple_diffusion import data
-from simple_diffusion import diffusion
 from simple_diffusion import features
-from simple_diffusion import images
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Whose data, size and crop.", lock_config=True
@@ -46,39 +42,6 @@ _RESULTS = flags.DEFINE_string(
   "File to append to.",
 )
 
-SEED = 0  # Of the noise.
-LOGSNRS = (9.0, 6.0, 3.0, 0.0)
-
-
-def noisy(x: np.ndarray, logsnr: float) -> np.ndarray:
-  """Images with noise, in the units of images, and cut off as samples are.
-
-  Args:
-    x: uint8 [N, H, W, C].
-    logsnr: of diffused images; these are divided by alpha.
-  """
-  x = images.to_float(x)
-  eps = jax.random.normal(jax.random.key(SEED), x.shape)
-  z = diffusion.diffuse(jnp.asarray(x), eps, logsnr)
-  return images.to_uint8(np.asarray(z / diffusion.alpha(logsnr)))
-
-
-def white_noise(shape) -> np.ndarray:
-  """uint8 [N, H, W, C], of a normal distribution in [-1, 1], cut off."""
-  eps = jax.random.normal(jax.random.key(SEED), shape)
-  return images.to_uint8(np.asarray(eps))
-
-
-def with_noise(x: np.ndarray) -> dict[str, np.ndarray]:
-  """Images [N, H, W, C] as they are, with more and more noise, and only it."""
-  return {
-    "held out": x,
-    **{
-      f"held out, at log-SNR {logsnr:g}": noisy(x, logsnr) for logsnr in LOGSNRS
-    },
-    "white noise": white_noise(x.shape),
-  }
-
 
 def held_out(config, folder: str) -> np.ndarray:
   """uint8 [N, H, W, C] of a prepared folder, of the config's size and crop."""
@@ -87,18 +50,6 @@ def held_out(config, folder: str) -> np.ndarray:
   )
   batches = references.batches(config, source, config.eval.batch_size)
   return np.concatenate([pixels for pixels, _ in batches])
-
-
-def measure(network, sets, real, *, batch_size) -> list[dict]:
-  """A row for each set: its distances to a reference of real images."""
-  rows = []
-  for what, pixels in sets.items():
-    parts = np.split(pixels, range(batch_size, len(pixels), batch_size))
-    fake, _ = features.extract(network, parts)
-    row = {"what": what, "num_samples": len(pixels)}
-    rows.append(row | sample_quality.distances(fake, real))
-    print(rows[-1], flush=True)
-  return rows
 
 
 def main(_):
@@ -111,7 +62,7 @@ def main(_):
       split=config.data.split,
       data_dir=config.data.data_dir,
     )
-    sets = with_noise(held_out(config, config.data.data_dir))
+    sets = yardsticks.with_noise(held_out(config, config.data.data_dir))
     if _OTHER.value:
       other = pathlib.PurePath(_OTHER.value).name
       sets[f"{other}, held out"] = held_out(config, _OTHER.value)
@@ -119,13 +70,13 @@ def main(_):
   record = {
     "config": workdir.as_json(config),
     "held_out_split": config.data.eval_split,
-    "seed": SEED,
+    "seed": yardsticks.SEED,
     "features": {
       "name": network.name,
       "weights_hash": network.weights_hash,
       "resize": network.resize,
     },
-    "rows": measure(network, sets, real, batch_size=batch_size),
+    "rows": yardsticks.measure(network, sets, real, batch_size=batch_size),
     "environment": workdir.environment(),
   }
   records.append_result(pathlib.Path(_RESULTS.value), record)

@@ -9,8 +9,8 @@ import pytest
 
 from experiments import references
 from scripts import photograph_yardstick_tables
-from scripts import photograph_yardsticks
 from scripts import results
+from scripts import yardsticks
 from simple_diffusion import features
 
 
@@ -29,10 +29,10 @@ def flat(seed, low, high, num=100):
   return np.uint8(rng.uniform(low, high, (num, 1, 1, 3)) * np.ones((8, 8, 1)))
 
 
-@pytest.mark.parametrize("logsnr", photograph_yardsticks.LOGSNRS)
+@pytest.mark.parametrize("logsnr", yardsticks.LOGSNRS)
 def test_noise_is_of_its_log_snr(logsnr):
   grey = np.full((4, 32, 32, 3), 128, np.uint8)
-  found = photograph_yardsticks.noisy(grey, logsnr).astype(float)
+  found = yardsticks.noisy(grey, logsnr).astype(float)
   # Below 0 a third of a normal distribution is cut off at both ends.
   share = 0.718 if logsnr == 0 else 1.0
   of_noise = share * 127.5 * np.exp(-logsnr / 2)
@@ -40,13 +40,13 @@ def test_noise_is_of_its_log_snr(logsnr):
 
 
 def test_distances_grow_with_noise():
-  sets = photograph_yardsticks.with_noise(flat(1, 100, 150))
+  sets = yardsticks.with_noise(flat(1, 100, 150))
   sets["light, held out"] = flat(2, 150, 200)
   moments, kept = references.describe(
     NETWORK, [flat(0, 100, 150)], 100, batch_size=100
   )
   real = references.Reference("1" * 16, moments, kept, np.zeros(100, np.int32))
-  rows = photograph_yardsticks.measure(NETWORK, sets, real, batch_size=30)
+  rows = yardsticks.measure(NETWORK, sets, real, batch_size=30)
   names = [row["what"] for row in rows]
   assert names[0] == "held out"
   assert names[-2:] == ["white noise", "light, held out"]
@@ -66,7 +66,13 @@ def test_a_column_for_each_size(tmp_path, monkeypatch):
 
   def record(size, kernels):
     return {
-      "config": {"data": {"data_dir": "x/clothing", "image_size": size}},
+      "config": {
+        "data": {
+          "data_dir": "x/clothing",
+          "image_size": size,
+          "crop": "squash",
+        }
+      },
       "held_out_split": "test",
       "seed": 0,
       "features": {"name": "n", "weights_hash": "w", "resize": "none"},
