@@ -9,6 +9,7 @@ from scripts import photograph_loss_ratios
 from scripts import photograph_runs
 from scripts import photograph_sampler_tables
 from scripts import photograph_tables
+from scripts import photograph_yardstick_tables
 from scripts import results as results_lib
 from scripts.figures import photograph_schedules
 
@@ -127,6 +128,33 @@ def test_dropout_everywhere_costs():
   for runs, noisiest in ((nowhere, -9), (from_16, -3)):
     loss = photograph_loss_ratios.against(everywhere, runs)
     assert all(min(loss[n, n + 3]) > 1 for n in range(noisiest, 9, 3))
+
+
+def test_dropout_everywhere_costs_at_128():
+  """Table 3."""
+  of = photograph_runs.by_name(
+    "128,table3,sampled", photograph_runs.with_samples()
+  )
+  from_16, everywhere = (of[f"dropout_from_resolution {n}"] for n in (16, 64))
+  loss = photograph_loss_ratios.against(everywhere, from_16)
+  for n in (-12, -9, -3, 0):
+    mean, error = photograph_runs.mean_and_error(loss[n, n + 3])
+    assert min(loss[n, n + 3]) > 1 and mean - 1 > 3 * error
+  ratios = photograph_tables.kernel_ratios(everywhere, from_16)
+  mean, error = photograph_runs.mean_and_error(ratios)
+  assert len(ratios) == 3 and abs(mean - 1) < error  # Not told apart.
+
+
+def test_precision_finds_noise_among_photographs():
+  """How far is far: kernel distances do not."""
+  rows = {
+    row["what"]: row
+    for row in photograph_yardstick_tables.newest()["clothing", 64]["rows"]
+  }
+  white, photographs = rows["white noise"], rows["held out"]
+  assert white["precision"] > photographs["precision"]
+  assert white["kernel"] > 2 * rows["flowers, held out"]["kernel"]
+  assert rows["flowers, held out"]["kernel"] > 10 * photographs["kernel"]
 
 
 @pytest.mark.parametrize("size", [64, 128])
