@@ -15,7 +15,10 @@ def newest() -> dict[tuple[str, int], dict]:
 
 
 def _cell(row: dict | None) -> str:
-  return f"{row['kernel']:.2f} ({row['precision']:.2f})" if row else ""
+  if row is None:
+    return ""
+  kernel = round(row["kernel"], 2) + 0.0  # Not -0.00.
+  return f"{kernel:.2f} ({row['precision']:.2f})"
 
 
 def photographs_yardsticks() -> str:
@@ -31,7 +34,10 @@ def photographs_yardsticks() -> str:
     (name, *(_cell(by_name.get(name)) for by_name in of_set.values()))
     for name in names
   ]
-  header = ("as if samples", *(f"{data}, {size}" for data, size in of))
+  header = (
+    "measured as samples",
+    *(f"{data}, {size}" for data, size in of),
+  )
   (name, weights, resize, crop, split, seed), *others = {
     (
       *r["features"].values(),
@@ -51,13 +57,15 @@ def photographs_yardsticks() -> str:
   )
   images = "; ".join(
     f"{data}, {size} pixels: {first['num_images']:,} training images "
-    f"({first['reference_hash']}), {first['num_samples']:,} held out"
+    f"({first['reference_hash']}), {first['num_samples']:,} held out "
+    f"({first['samples_hash']})"
     for (data, size), r in of.items()
     for first in r["rows"][:1]
   )
   return (
     f"{results.markdown(header, rows)}\n\nKernel distance to training images, "
-    f"with a standard error of {largest:.3f} at most, and precision. Features "
+    f"with a standard error over images of {largest:.3f} at most, and in "
+    "brackets precision. Features "
     f"of {name} ({weights}) of images resized {resize}, crop {crop}; the "
     f"{split} split, noise of seed {seed}; {images}. "
     f"{results.where(*(r['environment'] for r in of.values()))}."

@@ -34,8 +34,8 @@ class Row(NamedTuple):
   guidance_scale: float | None = None
 
   def __str__(self):
-    words = (self.config, self.topology, "guided" * bool(self.guidance_scale))
-    return " ".join(filter(None, words))
+    guided = "" if self.guidance_scale is None else " guided"
+    return f"{self.config} {self.topology}{guided}"
 
 
 def _program(config: str) -> str:

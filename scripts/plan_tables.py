@@ -283,9 +283,12 @@ def plans_sampling() -> str:
   rows = []
   newest = newest_plans()
   guided = [newest[row] for row in plan_rows.guided() if row in newest]
-  for plan in [*plans(), *guided]:
+  named = [
+    *((_name(plan), plan) for plan in plans()),
+    *((f"{_name(plan)}, guided", plan) for plan in guided),
+  ]
+  for name, plan in named:
     answer = plan["sample"]
-    name = _name(plan) + ", guided" * (plan in guided)
     if "speed" not in answer:
       rows.append((name, "does not fit", "", "", "", "", ""))
       continue

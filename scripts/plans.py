@@ -5,8 +5,8 @@ The rows are those of `plan_rows`.
 
   python -m scripts.plans --jobs=2
 
-Appends a line per config and topology to experiments/results/plans.jsonl, from
-which `scripts.tables` writes docs/plans.md. What the file has of the same code
+Appends a line per row to experiments/results/plans.jsonl, from which
+`scripts.tables` writes docs/plans.md. What the file has of the same code
 and compiler is not compiled again, so a run that was stopped goes on. Two
 compilations at once need up to 13 GiB of memory; all take two or three hours.
 """
@@ -45,8 +45,8 @@ _JOBS = flags.DEFINE_integer("jobs", 2, "Compilations at once.", 1)
 _ONLY = flags.DEFINE_string(
   "only",
   "",
-  "Rows whose 'config topology', or 'config topology guided', has all of these "
-  "words, such as 'uvit v4'.",
+  "Rows whose 'config topology', or 'config topology guided', has these parts, "
+  "such as 'uvit v4'.",
 )
 
 
@@ -105,7 +105,7 @@ def main(_):
   code = {"code": commit, "libtpu": importlib.metadata.version("libtpu")}
   todo = []
   for row in plan_rows.rows():
-    if all(word in str(row) for word in _ONLY.value.split()):
+    if all(part in str(row) for part in _ONLY.value.split()):
       if is_done(path, row._asdict() | code):
         print(f"there already: {row}")
       else:

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import references
 from experiments import sample_quality
 from simple_diffusion import diffusion
 from simple_diffusion import features
@@ -45,12 +46,24 @@ def with_noise(x: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def measure(network, sets, real, *, batch_size) -> list[dict]:
-  """A row for each set: its distances to a reference of real images."""
+  """A row for each set: its distances to a reference of real images.
+
+  Args:
+    network: whose features count.
+    sets: names and images, uint8 [N, H, W, 3].
+    real: what they are compared with.
+    batch_size: images at a time.
+  """
   rows = []
   for what, pixels in sets.items():
     parts = np.split(pixels, range(batch_size, len(pixels), batch_size))
     fake, _ = features.extract(network, parts)
-    row = {"what": what, "num_samples": len(pixels)}
+    row = {
+      "what": what,
+      "num_samples": len(pixels),
+      # As the reference's, if these images were one.
+      "samples_hash": references.content_hash(network, [pixels]),
+    }
     rows.append(row | sample_quality.distances(fake, real))
     print(rows[-1], flush=True)
   return rows

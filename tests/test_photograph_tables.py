@@ -102,6 +102,28 @@ def rows_of_table_2():
   return [row[2:-2].split(" | ") for row in table.splitlines()[2:]]
 
 
+def test_a_record_is_of_a_config_and_its_sampler():
+  config = {
+    "model": {"width": 1},
+    "sample": {"num_steps": 32, "guidance_scale": 1.0},
+    "train": {"seed": 0, "seeds": 0, "total_steps": 5},
+  }
+
+  def is_of(*apart, **sections):
+    other = {k: config[k] | sections.get(k, {}) for k in config}
+    return results_lib.is_of({"config": other}, config, apart=apart)
+
+  assert is_of() and is_of(train={"total_steps": 9})  # Of a run that goes on.
+  assert not is_of(model={"width": 2})
+  guided = {"sample": {"guidance_scale": 2.0}}
+  assert not is_of(**guided)
+  assert is_of("sample.guidance_scale", **guided)
+  assert is_of("sample", **guided)
+  assert not is_of("sample.guidance_scale", sample={"num_steps": 64})
+  assert is_of("train.seed", train={"seed": 1})
+  assert not is_of("train.seed", train={"seeds": 1})
+
+
 def test_seeds_of_a_row_come_together(results):
   results(
     [

@@ -33,13 +33,14 @@ def flat(seed, low, high, num=100):
 def test_noise_is_of_its_log_snr(logsnr):
   grey = np.full((4, 32, 32, 3), 128, np.uint8)
   found = yardsticks.noisy(grey, logsnr).astype(float)
-  # Below 0 a third of a normal distribution is cut off at both ends.
+  # N(0, 1) cut off at -1 and 1, where a third of it lies beyond, has a standard
+  # deviation of sqrt(1 - 2 pdf(1)).
   share = 0.718 if logsnr == 0 else 1.0
   of_noise = share * 127.5 * np.exp(-logsnr / 2)
   assert found.std() == pytest.approx(of_noise, rel=0.03)
 
 
-def test_distances_grow_with_noise():
+def test_frechet_distances_grow_with_noise():
   sets = yardsticks.with_noise(flat(1, 100, 150))
   sets["light, held out"] = flat(2, 150, 200)
   moments, kept = references.describe(
@@ -50,7 +51,9 @@ def test_distances_grow_with_noise():
   names = [row["what"] for row in rows]
   assert names[0] == "held out"
   assert names[-2:] == ["white noise", "light, held out"]
-  # The kernel distance is unbiased; that of means is what it sees here.
+  assert len({row["samples_hash"] for row in rows}) == len(rows)
+  # Of these features noise changes the spread, which Frechet distances see,
+  # and hardly the mean, which kernel distances see first.
   kernels = [row["kernel"] for row in rows]
   error = rows[0]["kernel_standard_error"]
   assert abs(kernels[0]) < 4 * error
@@ -82,6 +85,7 @@ def test_a_column_for_each_size(tmp_path, monkeypatch):
           "num_samples": 20,
           "num_images": 100,
           "reference_hash": "1" * 16,
+          "samples_hash": "2" * 16,
           "kernel": kernel,
           "kernel_standard_error": 0.01,
           "precision": 0.5,
@@ -106,7 +110,13 @@ def test_a_column_for_each_size(tmp_path, monkeypatch):
   )
   table = photograph_yardstick_tables.photographs_yardsticks()
   header, _, first, second, _, caption = table.splitlines()
-  assert header == "| as if samples | clothing, 64 | clothing, 128 |"
+  assert header == "| measured as samples | clothing, 64 | clothing, 128 |"
   assert first == "| held out | 0.20 (0.50) | 0.30 (0.50) |"
   assert second == "| flowers, held out | 1.40 (0.50) |  |"
   assert "64 pixels: 100 training images (1111111111111111), 20 held" in caption
+  lines.append(lines[0] | {"seed": 1})
+  (tmp_path / "photograph_yardsticks.jsonl").write_text(
+    "\n".join(map(json.dumps, lines))
+  )
+  with pytest.raises(ValueError, match="measure all of them again"):
+    photograph_yardstick_tables.photographs_yardsticks()
