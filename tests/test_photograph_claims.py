@@ -157,6 +157,20 @@ def test_precision_finds_noise_among_photographs():
   assert rows["flowers, held out"]["kernel"] > 10 * photographs["kernel"]
 
 
+def test_more_numbers_a_channel_cost_more():
+  """Table 5 at 128: 12 in 32, 12 in 16 and 48 in 32."""
+  of = photograph_loss_ratios.patchings(results_lib.lines("photographs"))
+  few, more, most, convolution = (
+    of[f"128: {name} channels"]
+    for name in ("dwt_1, 32", "dwt_1, 16", "dwt_2, 32", "conv_4, 32")
+  )
+  for bin_ in ((-3, 0), (0, 3), (3, 6)):
+    assert max(few[bin_]) < min(more[bin_])
+    assert max(more[bin_]) < min(most[bin_])
+    pairs = zip(most[bin_], convolution[bin_], strict=True)
+    assert all(wavelet < conv for wavelet, conv in pairs)
+
+
 @pytest.mark.parametrize("size", [64, 128])
 def test_features_and_loss_disagree_of_patchings(size):
   """Table 5."""
